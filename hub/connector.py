@@ -1,0 +1,201 @@
+"""All that a connector author imports.
+
+A connector is one class in one file: it says what it needs (`Settings`), sends once (`deliver`), tells whether
+it could (`check`) and what it would send (`preview`). It never retries: the hub does, under one key.
+docs/connector.md is the guide, `hub.testing.ConnectorTests` the proof.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from functools import cached_property
+from typing import Any, ClassVar, Protocol
+
+import httpx
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from hub.errors import Hold, HoldRoute, NotNow, Rejected, Skip, TryAgain
+
+__all__ = [
+    "Connector", "Context", "Event", "Hold", "HoldRoute", "NotNow", "Preview", "Receipt", "Rejected",
+    "Released", "Secret", "Skip", "Template", "TryAgain",
+]  # fmt: skip
+
+
+class Secret:
+    """A value that shows itself only to `reveal()`: not in a log, an error, a page or a dump."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(****)"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        text = core_schema.no_info_after_validator_function(cls, core_schema.str_schema(min_length=1))
+        masked = core_schema.plain_serializer_function_ser_schema(lambda _: "****")
+        return core_schema.json_or_python_schema(
+            json_schema=text,
+            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), text]),
+            serialization=masked,
+        )
+
+
+class Template(str):
+    """Text in the hub's template language (Jinja's, sandboxed), checked at start; `ctx.render` fills it in."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(cls, core_schema.str_schema())
+
+
+@dataclass(frozen=True)
+class Event:
+    """One webhook as the store sent it. Times are aware, in UTC; `entity` reads `order:ord_123456`."""
+
+    id: str
+    store: str
+    type: str
+    entity: str | None
+    occurred_at: datetime
+    received_at: datetime
+    body: bytes
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """The body's `data`, money and other decimals as Decimal."""
+        data: dict[str, Any] = json.loads(self.body, parse_float=Decimal)["data"]
+        return data
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What was done: a sentence (`sent to #orders`), where to see it, what the other side answered."""
+
+    text: str
+    url: str | None = None
+    answer: str | None = None
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What would be sent, for a person to read. `content_type` is that of `body`."""
+
+    title: str
+    body: str
+    content_type: str = "text/plain"
+
+
+@dataclass(frozen=True)
+class Released:
+    """Who let a held delivery go, and when."""
+
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A fact about the world out there: its value (a mail id, an order number) and where to see it."""
+
+    value: str
+    url: str | None = None
+
+
+class Effects(Protocol):
+    """What this delivery has done already. `put` returns once it is committed. Survives attempts and replays."""
+
+    async def get(self, name: str) -> Effect | None: ...
+    async def put(self, name: str, value: str, url: str | None = None) -> None: ...
+
+
+class EntityEffects(Effects, Protocol):
+    """The same for the event's entity on this route, over all its events (an ERP's order number)."""
+
+    async def once(self, name: str, make: Callable[[], Awaitable[Effect]]) -> Effect:
+        """The effect of that name, made and kept by `make` if there is none yet. Needs `ordered: true`."""
+
+
+class Log(Protocol):
+    """Structured: `ctx.log.info("draft.made", number="S00042")`."""
+
+    def info(self, event: str, **fields: Any) -> Any: ...
+    def warning(self, event: str, **fields: Any) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the hub gives a connector.
+
+    `key` is the same for all attempts and replays of a delivery: send it wherever the other side can tell doubles.
+    `http` sends once, guarded: private addresses only as the config allows, answers capped, no redirects;
+    `raise_for_status()` is enough, the hub decides what a status means. `connect(host, port)` gives a connected,
+    equally guarded socket for other protocols. `effects` and `entity_effects` remember. `released` is set when a
+    person let a held delivery go. `render(template, **more)` fills a template with `event`, `data`, `store` and
+    more; raises TemplateError. `timeout` is the attempt's whole time in seconds.
+    """
+
+    route: str
+    store: str
+    key: str
+    attempt: int
+    timeout: float
+    http: httpx.AsyncClient
+    connect: Callable[[str, int], Awaitable[Any]]
+    effects: Effects
+    entity_effects: EntityEffects
+    render: Callable[..., str]
+    log: Log
+    public_url: str | None = None
+    released: Released | None = None
+
+
+class Connector(ABC):
+    """One instance for each route, alive as long as the worker. Only `deliver` must be written."""
+
+    class Settings(BaseModel):
+        """What the route's `settings` may hold: unknown keys are errors, values never change."""
+
+        model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+    reads_state: ClassVar[bool] = False
+    """True: it fetches the present state before it acts, so a repeated state event makes it look again."""
+
+    settings: Settings
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    async def open(self, ctx: Context) -> None:
+        """Called once before the first delivery, for what lives as long as the route."""
+
+    @abstractmethod
+    async def deliver(self, event: Event, ctx: Context) -> Receipt:
+        """Send once. Raise an outcome, or let the HTTP error fly: the hub decides what it means."""
+
+    async def check(self, ctx: Context) -> str:
+        """Can it work? A sentence for a person; raise with the remedy if not. `hub check` runs it."""
+        return "nothing to check"
+
+    async def preview(self, event: Event, ctx: Context) -> Preview:
+        """What `deliver` would send. Sends nothing."""
+        return Preview("no preview", f"{type(self).__name__} does not say what it would send")
+
+    async def close(self) -> None:
+        """Called once when the worker stops."""

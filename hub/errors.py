@@ -1,0 +1,145 @@
+"""Every error of the hub, named by what happens next.
+
+    HubError
+    ├── ConfigError           the hub does not start; names the line and the remedy
+    ├── CommandError          a command could not do what was asked; exit 1
+    ├── Unavailable           storage is in trouble: 503 now, tried again by whoever can
+    ├── TemplateError         a condition or template failed; names the field
+    ├── Refusal               a request that does not become an event
+    │   ├── NotAuthenticated      401
+    │   ├── UnknownStore          404
+    │   └── NotAnEvent            400, 405, 408, 413, 415, 422
+    └── Outcome               what a connector may raise; each takes a reason for a person
+        ├── TryAgain              next by the schedule
+        ├── NotNow                later, no attempt used up
+        ├── Hold                  waits until a person releases it
+        ├── HoldRoute             the route's breaker opens now
+        │   └── AddressRefused        a private address that the config does not allow
+        ├── Skip                  nothing to do
+        └── Rejected              dead at once
+"""
+
+from dataclasses import dataclass
+
+
+class HubError(Exception):
+    """The root of everything the hub raises on purpose."""
+
+
+class ConfigError(HubError):
+    """The config cannot be used. `problems` has one line for each mistake, with its place and remedy."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+
+class CommandError(HubError):
+    """What a command could not do, as a sentence that says what to do instead."""
+
+
+class Unavailable(HubError):
+    """The database cannot be written or read just now (gone, full, locked). Nothing was kept."""
+
+
+class TemplateError(HubError):
+    """A condition or a template failed; the text says on which field."""
+
+
+@dataclass(frozen=True)
+class FieldProblem:
+    """One entry of a refusal's `details`: the field's path (`data.orderId`) and what is wrong with it."""
+
+    field: str
+    message: str
+
+
+class Refusal(HubError):
+    """A request that does not become an event: HTTP status, the vendor's error code, text, details."""
+
+    status = 400
+    code = "VALIDATION_ERROR"
+
+    def __init__(self, message: str, *details: FieldProblem, status: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = list(details)
+        if status is not None:
+            self.status = status
+
+
+class NotAuthenticated(Refusal):
+    """The signature is missing or wrong. One answer for all cases, so that it tells nothing."""
+
+    status = 401
+    code = "AUTHENTICATION_ERROR"
+
+
+class UnknownStore(Refusal):
+    """No store of that name is configured."""
+
+    status = 404
+    code = "NOT_FOUND"
+
+
+class NotAnEvent(Refusal):
+    """The request is malformed, too large, too slow, or its JSON is no event."""
+
+
+class Outcome(HubError):
+    """How an attempt ended, when it did not end with a Receipt. `reason` is a sentence for a person."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class TryAgain(Outcome):
+    """Try by the schedule. `after`: seconds the destination asked for; `destination`: its fault, for the breaker.
+
+    `status` is its HTTP or SMTP code. 429 and 503 with `after` stop the whole route for that time.
+    """
+
+    def __init__(
+        self, reason: str, after: float | None = None, *, status: int | None = None, destination: bool = False
+    ) -> None:
+        super().__init__(reason)
+        self.after = after
+        self.status = status
+        self.destination = destination
+
+
+class NotNow(Outcome):
+    """Try again `after` seconds; uses up no attempt."""
+
+    def __init__(self, reason: str, after: float) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class Hold(Outcome):
+    """Held until a person releases it."""
+
+
+class HoldRoute(Outcome):
+    """The whole route cannot work (a wrong key, say): its breaker opens now."""
+
+    def __init__(self, reason: str, *, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class AddressRefused(HoldRoute):
+    """The destination resolves to a private address that `network.allow` does not name."""
+
+
+class Skip(Outcome):
+    """There is nothing to do for this event."""
+
+
+class Rejected(Outcome):
+    """The destination will never take it: dead at once."""
+
+    def __init__(self, reason: str, *, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
