@@ -1,22 +1,22 @@
 """Every error of the hub, named by what happens next.
 
-    HubError
-    ├── ConfigError           the hub does not start; names the line and the remedy
-    ├── CommandError          a command could not do what was asked; exit 1
-    ├── Unavailable           storage is in trouble: 503 now, tried again by whoever can
-    ├── TemplateError         a condition or template failed; names the field
-    ├── Refusal               a request that does not become an event
-    │   ├── NotAuthenticated      401
-    │   ├── UnknownStore          404
-    │   └── NotAnEvent            400, 405, 408, 413, 415, 422
-    └── Outcome               what a connector may raise; each takes a reason for a person
-        ├── TryAgain              next by the schedule
-        ├── NotNow                later, no attempt used up
-        ├── Hold                  waits until a person releases it
-        ├── HoldRoute             the route's breaker opens now
-        │   └── AddressRefused        a private address that the config does not allow
-        ├── Skip                  nothing to do
-        └── Rejected              dead at once
+HubError
+├── ConfigError           the hub does not start; names the line and the remedy
+├── CommandError          a command could not do what was asked; exit 1
+├── Unavailable           storage is in trouble: 503 now, tried again by whoever can
+├── TemplateError         a condition or template failed; names the field
+├── Refusal               a request that does not become an event
+│   ├── NotAuthenticated      401
+│   ├── UnknownStore          404
+│   └── NotAnEvent            400, 405, 408, 413, 415, 422
+└── Outcome               what a connector may raise; each takes a reason for a person
+    ├── TryAgain              next by the schedule
+    ├── NotNow                later, no attempt used up
+    ├── Hold                  waits until a person releases it
+    ├── HoldRoute             the route's breaker opens now
+    │   └── AddressRefused        a private address that the config does not allow
+    ├── Skip                  nothing to do
+    └── Rejected              dead at once
 """
 
 from dataclasses import dataclass
