@@ -7,7 +7,7 @@ docs/connector.md is the guide, `hub.testing.ConnectorTests` the proof.
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal

@@ -95,7 +95,7 @@ class Outcome(HubError):
 
 
 class TryAgain(Outcome):
-    """Try by the schedule. `after`: seconds the destination asked for; `destination`: its fault, for the breaker.
+    """Try by the schedule. `after`: seconds it asked for; `destination`: its fault, for the breaker.
 
     `status` is its HTTP or SMTP code. 429 and 503 with `after` stop the whole route for that time.
     """

@@ -1,0 +1,100 @@
+"""The one place that decides what an exception out of a connector means.
+
+Connectors raise outcomes where they know better; everything else that flies through is read here.
+"""
+
+import email.utils
+import ssl
+from datetime import UTC, datetime
+
+import aiosmtplib
+import httpx
+
+from hub.errors import HoldRoute, Outcome, Rejected, TemplateError, TryAgain
+
+WRONG_KEY = {401, 407}
+WORTH_ANOTHER_TRY = {403, 404, 408, 409, 421, 423, 425, 429}
+SMTP_WRONG_KEY = {530, 534, 535}
+EXCERPT = 200
+
+
+def outcome_of(error: BaseException, now: datetime) -> Outcome:
+    """The outcome that `error` stands for. `now` (aware) turns a Retry-After date into seconds."""
+    match error:
+        case Outcome():
+            return error
+        case httpx.HTTPStatusError():
+            return _of_answer(error.response, now)
+        case httpx.ConnectTimeout():
+            return TryAgain("no connection within the time allowed", destination=True)
+        case httpx.TimeoutException() | TimeoutError() | aiosmtplib.SMTPTimeoutError():
+            return TryAgain("no answer in time; it may have arrived", destination=True)
+        case httpx.ConnectError():
+            return _of_connect_error(error)
+        case httpx.InvalidURL() | httpx.UnsupportedProtocol():
+            return Rejected(f"not a usable address: {error}")
+        case httpx.TransportError():
+            return TryAgain("the connection broke before the answer; it may have arrived", destination=True)
+        case aiosmtplib.SMTPResponseException():
+            return of_smtp_code(error.code, error.message)
+        case ssl.SSLCertVerificationError():
+            return HoldRoute(f"the server's certificate is not trusted: {error.verify_message}")
+        case aiosmtplib.SMTPException() | ConnectionError():
+            return TryAgain("the connection broke before the answer; it may have arrived", destination=True)
+        case TemplateError():
+            return Rejected(str(error))
+    return TryAgain(f"a fault in the connector: {type(error).__name__}")
+
+
+def _of_connect_error(error: httpx.ConnectError) -> Outcome:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return HoldRoute(f"the server's certificate is not trusted: {cause.verify_message}")
+        cause = cause.__cause__ or getattr(cause, "certificate_error", None)
+    return TryAgain(f"no connection: {error}", destination=True)
+
+
+def _of_answer(response: httpx.Response, now: datetime) -> Outcome:
+    return of_status(response.status_code, excerpt(response), retry_after(response.headers, now))
+
+
+def of_status(status: int, text: str = "", after: float | None = None) -> Outcome:
+    """The outcome of an HTTP status: `text` is what the other side said, `after` its Retry-After in seconds."""
+    reason = f"HTTP {status}: {text}" if text else f"HTTP {status}"
+    if status in WRONG_KEY:
+        return HoldRoute(reason, status=status)
+    if status in WORTH_ANOTHER_TRY or not 400 <= status < 500:
+        ours = status in {403, 404, 409} or 300 <= status < 400
+        return TryAgain(reason, after, status=status, destination=not ours)
+    return Rejected(reason, status=status)
+
+
+def of_smtp_code(code: int, text: str) -> Outcome:
+    """The outcome of an SMTP reply (RFC 5321 4.2.1): 4yz is worth another try, 5yz is not."""
+    reason = f"SMTP {code}: {' '.join(text.split())[:EXCERPT]}"
+    if code in SMTP_WRONG_KEY:
+        return HoldRoute(reason, status=code)
+    if code < 500:
+        return TryAgain(reason, status=code, destination=True)
+    return Rejected(reason, status=code)
+
+
+def excerpt(response: httpx.Response) -> str:
+    """The beginning of an answer's text, on one line."""
+    return " ".join(response.text.split())[:EXCERPT]
+
+
+def retry_after(headers: httpx.Headers, now: datetime) -> float | None:
+    """Seconds that `Retry-After` asks for, as seconds or as a date; None if absent, past or unreadable."""
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    seconds = (moment - now).total_seconds()
+    return seconds if seconds > 0 else None
