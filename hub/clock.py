@@ -1,0 +1,44 @@
+"""Time and ids. `Clock` is the only clock of the hub, so that every process goes by the database's.
+
+Moments are aware datetimes in UTC; the database keeps them as whole microseconds since 1970, the same on
+SQLite and PostgreSQL.
+"""
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def system_time() -> datetime:
+    """This machine's idea of the time."""
+    return datetime.now(UTC)
+
+
+class Clock:
+    """`now()` is the machine's time plus `offset`, the measured difference to the database's."""
+
+    def __init__(self) -> None:
+        self.offset = timedelta()
+
+    def now(self) -> datetime:
+        return system_time() + self.offset
+
+
+def to_micros(moment: datetime) -> int:
+    """Microseconds since 1970 of an aware datetime."""
+    return (moment - EPOCH) // MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """The aware datetime of microseconds since 1970."""
+    return EPOCH + timedelta(microseconds=micros)
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id such as `evt_01jd…`: 48 bits of milliseconds, 80 random ones, in Crockford's base 32."""
+    value = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(os.urandom(10), "big")
+    return f"{prefix}_" + "".join([ALPHABET[value >> shift & 31] for shift in range(125, -1, -5)])

@@ -1,0 +1,167 @@
+"""Where the database is opened, and its transactions run, each as a function over a SQLAlchemy Connection.
+
+SQLite has one write connection on a thread of its own, which also checkpoints, and a reader on another. PostgreSQL
+has a small asyncpg pool; the same functions run there through SQLAlchemy's bridge. Every failure comes out as
+Unavailable (storage is in trouble), Conflict (once more), or as it is (the statement's own fault).
+"""
+
+import asyncio
+import sqlite3
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import StaticPool
+
+from hub.errors import ConfigError, HubError, Unavailable
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+
+# PostgreSQL's classes for a connection, a machine or a disk in trouble, and for "try that transaction once more".
+TROUBLE = ("08", "53", "57", "58", "25006", "XX")
+CONFLICTS = {"40001", "40P01", "55P03"}
+SQLITE_TROUBLE = ("locked", "full", "disk i/o", "readonly", "unable to open", "malformed", "not a database")
+POOL = 5
+
+
+class Conflict(HubError):
+    """A deadlock or a serialisation failure: the same transaction may pass when run again."""
+
+
+class Database(ABC):
+    """`write` and `read` run a function in one transaction, committed and flushed when they return."""
+
+    dialect: str
+
+    @abstractmethod
+    async def write(self, work: Work[T]) -> T: ...
+
+    @abstractmethod
+    async def read(self, work: Work[T]) -> T: ...
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+
+class Sqlite(Database):
+    dialect = "sqlite"
+
+    def __init__(self, url: URL) -> None:
+        self.path = Path(str(url.database))
+        self._writer = sqlite_engine(url, "BEGIN IMMEDIATE")
+        self._reader = sqlite_engine(url, "BEGIN", query_only=True)
+        self._writing = ThreadPoolExecutor(1, "hub-database")
+        self._reading = ThreadPoolExecutor(1, "hub-reader")
+
+    async def write(self, work: Work[T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writing, _transact, self._writer, work)
+
+    async def read(self, work: Work[T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._reading, _transact, self._reader, work)
+
+    async def close(self) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._reading, self._reader.dispose)
+        await loop.run_in_executor(self._writing, self._writer.dispose)
+        self._reading.shutdown()
+        self._writing.shutdown()
+
+
+def sqlite_engine(url: URL, begin: str, *, query_only: bool = False) -> Engine:
+    """An engine with one connection; `synchronous=FULL`, or a power cut loses what was answered."""
+    engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False, "timeout": 5})
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: sqlite3.Connection, record: Any) -> None:
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"query_only={int(query_only)}"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin_now(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _transact(engine: Engine, work: Work[T]) -> T:
+    try:
+        with engine.begin() as connection:
+            return work(connection)
+    except Exception as error:
+        raise translated(error) from error
+
+
+class Postgres(Database):
+    dialect = "postgresql"
+
+    def __init__(self, url: URL) -> None:
+        settings = {"synchronous_commit": "on", "lock_timeout": "5s", "statement_timeout": "30s"}
+        self._engine: AsyncEngine = create_async_engine(
+            url.set(drivername="postgresql+asyncpg"),
+            pool_size=POOL,
+            pool_pre_ping=True,
+            pool_timeout=5,
+            connect_args={"timeout": 5, "server_settings": settings},
+        )
+
+    async def write(self, work: Work[T]) -> T:
+        try:
+            async with self._engine.begin() as connection:
+                return await connection.run_sync(work)
+        except Exception as error:
+            raise translated(error) from error
+
+    async def read(self, work: Work[T]) -> T:
+        return await self.write(work)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+
+def translated(error: Exception) -> Exception:
+    """The hub's reading of a database error: Unavailable, Conflict, or the error itself."""
+    if isinstance(error, DBAPIError):
+        state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+        if isinstance(state, str):
+            if state in CONFLICTS:
+                return Conflict(str(error.orig))
+            return Unavailable(str(error.orig)) if state.startswith(TROUBLE) else error
+        said = str(error.orig).lower()
+        if error.connection_invalidated or any(word in said for word in SQLITE_TROUBLE):
+            return Unavailable(str(error.orig))
+        return Unavailable(str(error.orig)) if isinstance(error, InterfaceError) and "closed" in said else error
+    if isinstance(error, OSError | TimeoutError | PoolTimeout):
+        return Unavailable(f"{type(error).__name__}: {error}")
+    return error
+
+
+def open_database(url: str, folder: Path) -> Database:
+    """The database at `url`; a relative SQLite path is below `folder`. Raises ConfigError for other kinds."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        path = folder / (parsed.database or "hub.db")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return Sqlite(parsed.set(drivername="sqlite", database=str(path)))
+    if parsed.get_backend_name() in {"postgresql", "postgres"}:
+        return Postgres(parsed)
+    raise ConfigError(f"database: {parsed.drivername} is not known; use sqlite:///… or postgresql://…")
+
+
+def assert_durable(connection: Connection) -> None:
+    """What an answered webhook relies on, asked of the database itself. Raises ConfigError."""
+    if connection.dialect.name == "sqlite":
+        if connection.exec_driver_sql("PRAGMA synchronous").scalar() != 2:
+            raise ConfigError("database: SQLite does not keep synchronous=FULL")
+        return
+    for setting in ("synchronous_commit", "fsync", "full_page_writes"):
+        value = connection.execute(text("SELECT current_setting(:setting)"), {"setting": setting}).scalar()
+        if value in {"off", "local"}:
+            raise ConfigError(f"database: PostgreSQL has {setting} = {value}; a crash would lose events.")

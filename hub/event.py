@@ -1,0 +1,240 @@
+"""What an event is, from headers and bytes: signature, parsing, entity, keys. Pure: no I/O, no clock.
+
+The wire format and the eight event types are the vendor's (API overview, "Webhooks"); field names beyond
+`orderId`, `customerId` and `total` are those of its live API and its older spellings.
+"""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from hub.clock import to_micros
+from hub.errors import FieldProblem, NotAnEvent
+
+EVENT_TYPES = (
+    "order.placed",
+    "order.updated",
+    "order.cancelled",
+    "product.created",
+    "product.updated",
+    "customer.registered",
+    "payment.completed",
+    "inventory.low",
+)
+ONCE_BY_NATURE = {"order.placed", "product.created", "customer.registered"}
+STATE_EVENTS = {"order.updated", "product.updated", "inventory.low"}
+
+LONGEST_NAME = 200
+LONGEST_ID = 256
+DEEPEST = 100
+SIGNATURE = re.compile(rb"[0-9a-f]{64}")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+# Whose id an event's entity is, where that is not the noun of its type.
+ENTITY_FIELDS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
+    "payment": (("order", ("orderId", "order_id")), ("payment", ("paymentId", "payment_id", "id"))),
+    "customer": (("customer", ("customerId", "customer_id", "userId", "user_id", "id")),),
+    "inventory": (("inventory", ("variantId", "variant_id", "sku", "productId", "product_id", "id")),),
+}
+# What a person searches for: each kind and the fields it stands in.
+SEARCH_FIELDS: dict[str, tuple[str, ...]] = {
+    "order": ("orderId", "order_id"),
+    "number": ("orderNo", "order_no", "orderNumber", "order_number"),
+    "customer": ("customerId", "customer_id", "userId", "user_id"),
+    "email": ("email", "userEmail", "customerEmail"),
+    "sku": ("sku",),
+    "payment": ("paymentId", "payment_id", "transactionId"),
+}
+LINES = ("lineItems", "line_items", "items")
+MOST_LINES = 100
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """One active webhook secret and the fingerprint it is known by (8 hex digits of its SHA-256)."""
+
+    secret: bytes
+    fingerprint: str
+
+    @classmethod
+    def of(cls, secret: str) -> "SigningKey":
+        raw = secret.encode()
+        return cls(raw, hashlib.sha256(raw).hexdigest()[:8])
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What the hub reads from a body. `occurred_at` in microseconds; `document` is the whole JSON."""
+
+    type: str
+    entity: str | None
+    occurred_at: int
+    document: dict[str, Any]
+
+
+def verify(body: bytes, signature: bytes, keys: Sequence[SigningKey]) -> str | None:
+    """The fingerprint of the key that signed these very bytes, or None.
+
+    `signature` is 64 lower-case hex digits of HMAC-SHA256. Every key is tried, each in constant time.
+    """
+    if SIGNATURE.fullmatch(signature) is None:
+        return None
+    matched = None
+    for key in keys:
+        expected = hmac.digest(key.secret, body, "sha256").hex().encode()
+        if hmac.compare_digest(expected, signature):
+            matched = key.fingerprint
+    return matched
+
+
+def parse(body: bytes) -> Parsed:
+    """The event in a signed body. Raises NotAnEvent: 400 for what is not JSON, 422 for JSON that is no event."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise NotAnEvent(f"the body is not JSON: {error.msg} at character {error.pos}") from None
+    if not isinstance(document, dict):
+        raise _unfit(FieldProblem("", "must be a JSON object with event, data and timestamp"))
+    problems = list(_problems(document))
+    if not problems and _too_deep(body, document):
+        problems.append(FieldProblem("data", f"is nested more than {DEEPEST} deep"))
+    if problems:
+        raise _unfit(*problems)
+    occurred_at = _moment(document["timestamp"])
+    assert occurred_at is not None, "checked above"
+    kind: str = document["event"]
+    return Parsed(kind, entity_of(kind, document["data"]), to_micros(occurred_at), document)
+
+
+def _unfit(*problems: FieldProblem) -> NotAnEvent:
+    return NotAnEvent("the JSON is not an event", *problems, status=422)
+
+
+def _problems(document: dict[str, Any]) -> Iterator[FieldProblem]:
+    kind = document.get("event")
+    if not isinstance(kind, str) or not kind:
+        yield FieldProblem("event", "must be the event's name, such as order.placed")
+    elif len(kind) > LONGEST_NAME or CONTROL.search(kind):
+        yield FieldProblem("event", f"must be at most {LONGEST_NAME} characters, none of them a control")
+    elif kind.startswith("hub."):
+        yield FieldProblem("event", "names that start with hub. are the hub's own")
+    data = document.get("data")
+    if not isinstance(data, dict):
+        yield FieldProblem("data", "must be an object")
+    elif isinstance(kind, str):
+        yield from _id_problems(kind, data)
+    if _moment(document.get("timestamp")) is None:
+        yield FieldProblem("timestamp", "must be a time such as 2024-01-15T10:30:00Z")
+
+
+def _id_problems(kind: str, data: dict[str, Any]) -> Iterator[FieldProblem]:
+    found = _entity_field(kind, data)
+    if found and (len(found[2]) > LONGEST_ID or CONTROL.search(found[2])):
+        yield FieldProblem(f"data.{found[1]}", f"must be at most {LONGEST_ID} characters, none of them a control")
+
+
+def _moment(value: Any) -> datetime | None:
+    if not isinstance(value, str) or len(value) > 64:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _too_deep(body: bytes, document: dict[str, Any]) -> bool:
+    if body.count(b"[") + body.count(b"{") <= DEEPEST:
+        return False
+    level: list[Any] = [document]
+    for _ in range(DEEPEST):
+        level = [child for parent in level for child in _children(parent)]
+        if not level:
+            return False
+    return True
+
+
+def _children(value: Any) -> Iterable[Any]:
+    members = value.values() if isinstance(value, dict) else value
+    return [member for member in members if isinstance(member, dict | list)]
+
+
+def entity_of(kind: str, data: dict[str, Any]) -> str | None:
+    """What the event is about, `order:ord_123456`; None where the data names nothing."""
+    found = _entity_field(kind, data)
+    return f"{found[0]}:{found[2]}" if found else None
+
+
+def _entity_field(kind: str, data: dict[str, Any]) -> tuple[str, str, str] | None:
+    noun = kind.partition(".")[0]
+    places = ENTITY_FIELDS.get(noun) or ((noun, (f"{noun}Id", f"{noun}_id", "id")),)
+    for name, fields in places:
+        for field in fields:
+            value = id_text(data.get(field))
+            if value:
+                return name, field, value
+        nested = data.get(name)
+        if isinstance(nested, dict) and (value := id_text(nested.get("id"))):
+            return name, f"{name}.id", value
+    return None
+
+
+def id_text(value: Any) -> str:
+    """An id as text: strings and whole numbers; anything else is no id."""
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+
+
+def content_hash(parsed: Parsed) -> bytes:
+    """16 bytes over the body without its timestamp, spacing and key order: equal for a re-stamped repeat."""
+    content = {name: value for name, value in parsed.document.items() if name != "timestamp"}
+    return hashlib.blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=16).digest()
+
+
+def dedupe_key(parsed: Parsed, body: bytes, id_field: str | None = None) -> bytes:
+    """The strictest key the event allows, unique within its store for ever (design: "Duplicates").
+
+    The body's own id where the store's config names that field; type and entity for what happens once by nature;
+    else the signed time and a hash of the bytes, time first so that the index only grows at its end.
+    """
+    if id_field and (value := id_text(parsed.document.get(id_field)))[:LONGEST_ID]:
+        return b"i" + hashlib.sha256(value.encode()).digest()
+    if parsed.type in ONCE_BY_NATURE and parsed.entity:
+        return b"o" + f"{parsed.type} {parsed.entity}".encode()
+    moment = (parsed.occurred_at + 2**62).to_bytes(8, "big")
+    return b"t" + moment + hashlib.sha256(body).digest()[:24]
+
+
+def search_keys(kind: str, entity: str | None, data: dict[str, Any]) -> set[tuple[str, str]]:
+    """(kind, value) pairs a person may search an event by. Values over 256 characters or with controls are not."""
+    found = set(_searched(data))
+    for lines in LINES:
+        items = data.get(lines)
+        for item in items[:MOST_LINES] if isinstance(items, list) else ():
+            if isinstance(item, dict):
+                found.add(("sku", id_text(item.get("sku"))))
+    customer = data.get("customer")
+    if isinstance(customer, dict):
+        found.add(("email", id_text(customer.get("email")).lower()))
+    if entity:
+        found.add((entity.partition(":")[0], entity.partition(":")[2]))
+    return {(name, value) for name, value in found if value and len(value) <= LONGEST_ID and is_clean(value)}
+
+
+def _searched(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for kind, fields in SEARCH_FIELDS.items():
+        for field in fields:
+            value = id_text(data.get(field))
+            yield kind, value.lower() if kind == "email" else value
+
+
+def is_clean(text: str) -> bool:
+    """No control characters, none that end a line, none that cannot be encoded."""
+    return CONTROL.search(text) is None and text.isprintable()

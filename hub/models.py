@@ -1,0 +1,298 @@
+"""The tables, and the column types that keep what comes from outside harmless.
+
+A change here needs a migration in hub/migrations and the next number in SCHEMA; a test compares the two.
+"""
+
+import re
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Dialect,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, SQLModel
+
+from hub.clock import from_micros, to_micros
+
+SCHEMA = "0001"
+
+UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+LONGEST_TEXT = 2_000
+LONGEST_EXCERPT = 4_096
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware datetime, kept as whole microseconds since 1970."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        return None if value is None else to_micros(value)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else from_micros(value)
+
+
+class Outside(TypeDecorator[str]):
+    """Text from outside: what no database or page should meet is replaced, the rest is cut to its length."""
+
+    impl = Text
+    cache_ok = True
+
+    def __init__(self, length: int = LONGEST_TEXT) -> None:
+        super().__init__()
+        self.length = length
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else harmless(value, self.length)
+
+
+class Json(TypeDecorator[Any]):
+    """A small JSON value, kept as text."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        return None if value is None else orjson.dumps(value).decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        return None if value is None else orjson.loads(value)
+
+
+def harmless(value: str, length: int = LONGEST_TEXT) -> str:
+    """`value` without NUL, controls and lone surrogates, at most `length` characters."""
+    return UNFIT.sub("\ufffd", value[:length])
+
+
+def moment(**options: Any) -> Any:
+    return Field(sa_type=Moment, **options)
+
+
+def outside(length: int = LONGEST_TEXT, **options: Any) -> Any:
+    return Field(sa_column=Column(Outside(length), **options))
+
+
+class Event(SQLModel, table=True):
+    """One webhook as received. `headers` are the allow-listed ones; `not_taken` maps routes to reasons."""
+
+    __table_args__ = (
+        UniqueConstraint("store", "dedupe_key", name="event_once"),
+        Index("event_waiting", "seq", sqlite_where=text("fanned_out_at IS NULL"),
+              postgresql_where=text("fanned_out_at IS NULL")),
+    )  # fmt: skip
+    seq: int | None = Field(
+        default=None, sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
+    )
+    id: str = Field(sa_column=Column(String, unique=True, nullable=False))
+    store: str
+    type: str
+    entity: str | None = None
+    dedupe_key: bytes = Field(sa_type=LargeBinary)
+    content_hash: bytes = Field(sa_type=LargeBinary)
+    body: bytes | None = Field(default=None, sa_type=LargeBinary)
+    headers: Any = Field(default=None, sa_column=Column(Json))
+    occurred_at: datetime = moment()
+    received_at: datetime = moment()
+    origin: str
+    secret: str | None = None
+    repeats: int = 0
+    last_repeat_at: datetime | None = moment(default=None)
+    fanned_out_at: datetime | None = moment(default=None)
+    not_taken: Any = Field(default=None, sa_column=Column(Json))
+
+
+class Repeat(SQLModel, table=True):
+    """A repeat of an event with other content, kept whole; it can be let in as an event of its own."""
+
+    id: str = Field(primary_key=True)
+    event_id: str = Field(index=True)
+    headers: Any = Field(default=None, sa_column=Column(Json))
+    body: bytes = Field(sa_type=LargeBinary)
+    at: datetime = moment()
+
+
+def open_only(name: str, *columns: str, where: str) -> Index:
+    """An index over the few rows that still have something to come."""
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
+
+
+class Delivery(SQLModel, table=True):
+    """One event on its way along one route.
+
+    `attempts` is the number of the last attempt and the token of its claim; `budget` the highest number allowed,
+    `span` how many it gets when it starts anew.
+    While an attempt is under way `lease_until` is set, and `next_attempt_at` equals it.
+    """
+
+    __table_args__ = (
+        UniqueConstraint("event_id", "route", name="delivery_once"),
+        open_only("delivery_due", "route", "next_attempt_at", where="status = 'pending'"),
+        open_only("delivery_leased", "route", where="lease_until IS NOT NULL"),
+        open_only("delivery_order", "route", "entity", "event_seq", where="status IN ('pending', 'held')"),
+        open_only("delivery_looked", "route", "entity", where="looked_at IS NOT NULL"),
+        open_only("delivery_stuck", "status", "route", "id", where="status IN ('dead', 'held')"),
+        open_only("delivery_replayed", "replay_id", where="replay_id IS NOT NULL"),
+    )
+    id: str = Field(primary_key=True)
+    event_id: str
+    event_seq: int = Field(sa_type=BigInteger)
+    store: str
+    route: str
+    entity: str | None = None
+    status: str
+    attempts: int = 0
+    budget: int
+    span: int
+    key_no: int = 0
+    look: int = 0
+    again: bool = False
+    reads_state: bool = False
+    looked_at: datetime | None = moment(default=None)
+    lost: int = 0
+    created_at: datetime = moment()
+    next_attempt_at: datetime | None = moment(default=None)
+    lease_until: datetime | None = moment(default=None)
+    error_key: str | None = None
+    last_error: str | None = outside(default=None)
+    released_by: str | None = outside(200, default=None)
+    released_at: datetime | None = moment(default=None)
+    replay_id: str | None = None
+    before: Any = Field(default=None, sa_column=Column(Json))
+
+
+class Attempt(SQLModel, table=True):
+    """One try. `outcome` is None while it is under way; request and answer are excerpts without secrets."""
+
+    delivery_id: str = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    worker: str
+    started_at: datetime = moment()
+    duration_ms: int | None = None
+    outcome: str | None = None
+    status_code: int | None = None
+    request: str | None = outside(LONGEST_EXCERPT, default=None)
+    response: str | None = outside(LONGEST_EXCERPT, default=None)
+    note: str | None = outside(default=None)
+
+
+class Effect(SQLModel, table=True):
+    """What was really done out there. `scope` is a delivery's key, or store, route and entity."""
+
+    scope: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    delivery_id: str = Field(index=True)
+    value: str = outside(nullable=False)
+    url: str | None = outside(default=None)
+    at: datetime = moment()
+
+
+class RouteState(SQLModel, table=True):
+    """What a route's deliveries share: pause, breaker, and the next moment its rate allows."""
+
+    __tablename__ = "route_state"
+    route: str = Field(primary_key=True)
+    fingerprint: str | None = None
+    paused_at: datetime | None = moment(default=None)
+    paused_by: str | None = outside(200, default=None)
+    paused_reason: str | None = outside(default=None)
+    resumed_at: datetime | None = moment(default=None)
+    failures: int = 0
+    opened_at: datetime | None = moment(default=None)
+    open_reason: str | None = outside(default=None)
+    probe_at: datetime | None = moment(default=None)
+    probe_wait: float = 0
+    probe_id: str | None = None
+    stopped_until: datetime | None = moment(default=None)
+    next_free_at: datetime | None = moment(default=None)
+
+
+class EventKey(SQLModel, table=True):
+    """What an event can be found by, written at fan-out."""
+
+    __tablename__ = "event_key"
+    value: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    store: str = Field(primary_key=True)
+    event_id: str = Field(primary_key=True)
+
+
+class Refused(SQLModel, table=True):
+    """A request that did not become an event. Two rings, of the rightly signed and of all others."""
+
+    id: str = Field(primary_key=True)
+    signed: bool = Field(index=True)
+    store: str = outside(200, nullable=False)
+    status: int
+    reason: str = outside(nullable=False)
+    details: Any = Field(default=None, sa_column=Column(Json))
+    remote: str | None = outside(200, default=None)
+    headers: Any = Field(default=None, sa_column=Column(Json))
+    body: bytes = Field(sa_type=LargeBinary)
+    cut: bool = False
+    at: datetime = moment()
+    event_id: str | None = None
+
+
+class Replay(SQLModel, table=True):
+    """A sending again of many, on purpose: its filter, and how far it has come."""
+
+    id: str = Field(primary_key=True)
+    who: str = outside(200, nullable=False)
+    at: datetime = moment()
+    filter: Any = Field(sa_column=Column(Json))
+    to_route: str | None = None
+    as_new: bool = False
+    pace: float | None = None
+    most: int | None = None
+    state: str
+    cursor: str = ""
+    total: int = 0
+    done: int = 0
+
+
+class Audit(SQLModel, table=True):
+    """Who did what on purpose."""
+
+    id: str = Field(primary_key=True)
+    at: datetime = moment()
+    who: str = outside(200, nullable=False)
+    action: str
+    detail: Any = Field(default=None, sa_column=Column(Json))
+
+
+class Stat(SQLModel, table=True):
+    """Hourly counts: `kind` (refused), `name` (a store or route), `label` (a reason)."""
+
+    hour: datetime = Field(sa_column=Column(Moment, primary_key=True))
+    kind: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    label: str = Field(primary_key=True)
+    count: int
+
+
+class Worker(SQLModel, table=True):
+    """A process that delivers; one whose `seen_at` is old has ended."""
+
+    id: str = Field(primary_key=True)
+    started_at: datetime = moment()
+    seen_at: datetime = moment()
+
+
+class SchemaVersion(SQLModel, table=True):
+    """Alembic's own table, so that a new database can be made without loading Alembic."""
+
+    __tablename__ = "alembic_version"
+    version_num: str = Field(sa_column=Column(String(32), primary_key=True))

@@ -1,0 +1,125 @@
+"""The Hub: everything a running process shares, opened and closed in one place."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import Connection, text
+
+from hub.clock import Clock, from_micros, new_id, system_time
+from hub.config import Config, route_fingerprint
+from hub.database import Database, assert_durable
+from hub.errors import Unavailable
+from hub.event import SigningKey
+from hub.jobs import Bells
+from hub.store.claims import ensure_routes
+from hub.store.fan_out import RouteTerms
+from hub.writer import Writer
+
+MOST_SKEW = timedelta(seconds=2)
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Redactor:
+    """Replaces every known secret in a text."""
+
+    secrets: tuple[str, ...]
+
+    def __call__(self, value: str | None) -> str | None:
+        if value is None:
+            return None
+        for secret in self.secrets:
+            value = value.replace(secret, "****")
+        return value
+
+
+@dataclass
+class Hub:
+    """A process's share of the hub. `worker_id` names it where it delivers."""
+
+    config: Config
+    clock: Clock
+    database: Database
+    writer: Writer
+    bells: Bells
+    keys: Mapping[str, tuple[SigningKey, ...]]
+    redact: Redactor
+    worker_id: str
+
+    def now(self) -> datetime:
+        return self.clock.now()
+
+    def terms(self) -> dict[str, RouteTerms]:
+        """What each configured route gives to its new deliveries."""
+        return {
+            name: RouteTerms(len(route.retry.schedule) + 1, route.connector_class.reads_state)
+            for name, route in self.config.routes.items()
+        }
+
+
+@asynccontextmanager
+async def open_hub(config: Config, database: Database, bells: Bells) -> AsyncIterator[Hub]:
+    """A Hub over an open database of the current schema. Asserts what an acknowledged event relies on."""
+    clock = Clock()
+    await database.read(assert_durable)
+    await set_clock(database, clock)
+    hub = Hub(
+        config=config,
+        clock=clock,
+        database=database,
+        writer=Writer(database, clock),
+        bells=bells,
+        keys={
+            name: tuple(SigningKey.of(secret.reveal()) for secret in store.webhook_secrets)
+            for name, store in config.stores.items()
+        },
+        # Longest first, so that a secret inside another leaves no rest.
+        redact=Redactor(tuple(sorted(config.secrets(), key=len, reverse=True))),
+        worker_id=f"{new_id('wrk')}@{socket.gethostname()}:{os.getpid()}",
+    )
+    fingerprints = {name: route_fingerprint(route) for name, route in config.routes.items()}
+    try:
+        await database.write(lambda connection: ensure_routes(connection, fingerprints))
+        yield hub
+    finally:
+        await hub.writer.close()
+
+
+async def set_clock(database: Database, clock: Clock) -> None:
+    """Measure the database's clock against this machine's, and go by the database's."""
+    if database.dialect != "postgresql":
+        return
+    before = system_time()
+    theirs = await database.read(database_time)
+    after = system_time()
+    clock.offset = theirs - (before + (after - before) / 2)
+    if abs(clock.offset) > MOST_SKEW:
+        log.warning("clock.apart", seconds=round(clock.offset.total_seconds(), 3), remedy="set this machine's clock")
+
+
+def database_time(connection: Connection) -> datetime:
+    """PostgreSQL's idea of the time."""
+    micros = connection.execute(text("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"))
+    return from_micros(micros.scalar_one())
+
+
+def storage_reason(hub: Hub) -> str | None:
+    """Why a webhook would be refused just now, or None."""
+    if hub.writer.trouble is not None:
+        return f"the database cannot be written: {hub.writer.trouble}"
+    return "the writer is more than a second behind" if hub.writer.behind() > 1 else None
+
+
+async def reachable(hub: Hub) -> None:
+    """Raises Unavailable unless the database answers."""
+    try:
+        async with asyncio.timeout(2):
+            await hub.database.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar())
+    except TimeoutError:
+        raise Unavailable("the database does not answer") from None

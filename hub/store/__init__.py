@@ -1,0 +1,36 @@
+"""Every query of the hub, as functions over a SQLAlchemy Connection, the same for SQLite and PostgreSQL.
+
+Functions that take `(connection, now, items)` are batches for the group commit (hub.writer): they return one
+result for each item. Those that take `(connection, …)` are one read or one transaction of their own.
+"""
+
+from typing import Any
+
+from sqlalchemy import Connection, Table
+
+from hub import models
+
+
+def table(model: Any) -> Table:
+    """The SQLAlchemy table of a SQLModel class."""
+    found: Table = model.__table__
+    return found
+
+
+EVENT = table(models.Event)
+REPEAT = table(models.Repeat)
+DELIVERY = table(models.Delivery)
+ATTEMPT = table(models.Attempt)
+EFFECT = table(models.Effect)
+ROUTE_STATE = table(models.RouteState)
+EVENT_KEY = table(models.EventKey)
+REFUSED = table(models.Refused)
+REPLAY = table(models.Replay)
+AUDIT = table(models.Audit)
+STAT = table(models.Stat)
+WORKER = table(models.Worker)
+SCHEMA_VERSION = table(models.SchemaVersion)
+
+
+def is_postgres(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"

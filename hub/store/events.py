@@ -1,0 +1,171 @@
+"""Events: kept once, repeats counted, and what a repeat of a state event starts again."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import ARRAY, BigInteger, Connection, LargeBinary, String, bindparam, select, text, tuple_, update
+
+from hub.clock import new_id
+from hub.event import STATE_EVENTS
+from hub.models import UNFIT
+from hub.schedule import LOOK_PAUSE
+from hub.store import DELIVERY, EVENT, REPEAT, is_postgres
+
+COLUMNS = (
+    "id", "store", "type", "entity", "dedupe_key", "content_hash", "body", "headers",
+    "occurred_at", "received_at", "origin", "secret", "repeats",
+)  # fmt: skip
+INSERT = f"INSERT INTO event ({', '.join(COLUMNS)})"
+ONCE = "ON CONFLICT (store, dedupe_key) DO NOTHING"
+ROW = f"({', '.join('?' for _ in COLUMNS)})"
+
+ARRAYS: dict[str, Any] = dict.fromkeys(COLUMNS, String) | {
+    "dedupe_key": LargeBinary, "content_hash": LargeBinary, "body": LargeBinary,
+    "occurred_at": BigInteger, "received_at": BigInteger, "repeats": BigInteger,
+}  # fmt: skip
+CASTS = {String: "text", LargeBinary: "bytea", BigInteger: "bigint"}
+UNNEST = ", ".join(f"CAST(:{name} AS {CASTS[ARRAYS[name]]}[])" for name in COLUMNS)
+INSERT_ARRAYS = text(
+    f"{INSERT} SELECT * FROM unnest({UNNEST}) {ONCE} RETURNING id"  # noqa: S608 - the names above
+).bindparams(*(bindparam(name, type_=ARRAY(kind)) for name, kind in ARRAYS.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to be kept; times in microseconds, `headers` as JSON text."""
+
+    id: str
+    store: str
+    type: str
+    entity: str | None
+    dedupe_key: bytes
+    content_hash: bytes
+    body: bytes
+    headers: str | None
+    occurred_at: int
+    received_at: int
+    origin: str
+    secret: str | None
+
+    def row(self) -> tuple[Any, ...]:
+        return (
+            self.id, self.store, self.type, self.entity, self.dedupe_key, self.content_hash, self.body,
+            self.headers, self.occurred_at, self.received_at, self.origin, self.secret, 0,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The id under which an event is kept, and whether it had been kept before."""
+
+    id: str
+    duplicate: bool
+
+
+def keep_events(connection: Connection, now: datetime, items: Sequence[NewEvent]) -> list[Kept]:
+    """Insert what is new; count, and where it differs keep, what is a repeat. One INSERT for all."""
+    events = sorted(items, key=lambda event: (event.store, event.dedupe_key))
+    rows = [event.row() for event in events]
+    if is_postgres(connection):
+        for row in rows:
+            refuse_unfit(row)
+        arrays = {name: list(values) for name, values in zip(COLUMNS, zip(*rows, strict=True), strict=True)}
+        fresh = set(connection.execute(INSERT_ARRAYS, arrays).scalars())
+        all_new = len(fresh) == len(rows)
+    else:
+        statement = f"{INSERT} VALUES {', '.join([ROW] * len(rows))} {ONCE}"
+        flat = tuple([value for row in rows for value in row])
+        all_new = connection.exec_driver_sql(statement, flat).rowcount == len(rows)
+    if all_new:
+        return [Kept(event.id, False) for event in items]
+    known = _count_repeats(connection, now, events)
+    return [
+        Kept(known[event.store, event.dedupe_key], known[event.store, event.dedupe_key] != event.id) for event in items
+    ]
+
+
+def refuse_unfit(row: tuple[Any, ...]) -> None:
+    """PostgreSQL takes no NUL: said here, so that the item is refused and not its connection."""
+    if any(isinstance(value, str) and UNFIT.search(value) for value in row):
+        raise ValueError("text with a control character")
+
+
+def _count_repeats(connection: Connection, now: datetime, events: Sequence[NewEvent]) -> dict[tuple[str, bytes], str]:
+    keys = list({(event.store, event.dedupe_key) for event in events})
+    found = connection.execute(
+        select(EVENT.c.store, EVENT.c.dedupe_key, EVENT.c.id, EVENT.c.content_hash, EVENT.c.type, EVENT.c.received_at)
+        .where(tuple_(EVENT.c.store, EVENT.c.dedupe_key).in_(keys))
+        .order_by(EVENT.c.id)
+    ).all()
+    known = {(row.store, bytes(row.dedupe_key)): row for row in found}
+    repeats = [event for event in events if known[event.store, event.dedupe_key].id != event.id]
+    for event_id, count in sorted(Counter(known[e.store, e.dedupe_key].id for e in repeats).items()):
+        connection.execute(
+            update(EVENT).where(EVENT.c.id == event_id).values(repeats=EVENT.c.repeats + count, last_repeat_at=now)
+        )
+    different = [e for e in repeats if bytes(known[e.store, e.dedupe_key].content_hash) != e.content_hash]
+    if different:
+        rows = [repeat_row(known[event.store, event.dedupe_key].id, event, now) for event in different]
+        connection.execute(REPEAT.insert(), rows)
+    for event_id in sorted({known[e.store, e.dedupe_key].id for e in repeats if e.type in STATE_EVENTS}):
+        look_again(connection, now, event_id)
+    return {key: row.id for key, row in known.items()}
+
+
+def repeat_row(event_id: str, event: NewEvent, now: datetime) -> dict[str, Any]:
+    """A repeat with other content, to be kept beside the event it repeats."""
+    headers = None if event.headers is None else orjson.loads(event.headers)
+    return {"id": new_id("rpt"), "event_id": event_id, "headers": headers, "body": event.body, "at": now}
+
+
+def look_again(connection: Connection, now: datetime, event_id: str) -> None:
+    """Let an event's state-reading deliveries look at the present state once more (design: "State-reading").
+
+    In flight: seen when it records. Delivered, or skipped by its connector: pending again. Dead and held stay.
+    """
+    rows = connection.execute(
+        select(DELIVERY)
+        .where(DELIVERY.c.event_id == event_id, DELIVERY.c.reads_state)
+        .order_by(DELIVERY.c.id)
+        .with_for_update()
+    ).all()
+    for row in rows:
+        if row.status == "pending":
+            connection.execute(update(DELIVERY).where(DELIVERY.c.id == row.id).values(again=True))
+        elif row.status == "delivered" or (row.status == "skipped" and row.error_key == "skip"):
+            connection.execute(
+                update(DELIVERY).where(DELIVERY.c.id == row.id).values(**fresh_look(connection, now, row))
+            )
+
+
+def fresh_look(connection: Connection, now: datetime, row: Any) -> dict[str, Any]:
+    """The columns of a delivery that looks once more: a new key, a fresh budget, not within 10 s of the last look.
+
+    `row` is the delivery as it stands.
+    """
+    looked_at = connection.execute(
+        select(DELIVERY.c.looked_at)
+        .where(
+            DELIVERY.c.route == row.route,
+            DELIVERY.c.store == row.store,
+            DELIVERY.c.entity == row.entity,
+            DELIVERY.c.looked_at.is_not(None),
+        )
+        .order_by(DELIVERY.c.looked_at.desc())
+        .limit(1)
+    ).scalar()
+    due = now if looked_at is None else max(now, looked_at + LOOK_PAUSE)
+    return {
+        "status": "pending",
+        "again": False,
+        "look": row.look + 1,
+        "budget": row.attempts + row.span,
+        "next_attempt_at": due,
+        "lost": 0,
+        "error_key": None,
+        "last_error": None,
+    }

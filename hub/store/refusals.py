@@ -1,0 +1,95 @@
+"""Refused requests, in two rings: the rightly signed ones, and all others."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from hub.clock import new_id
+from hub.store import REFUSED, STAT, is_postgres
+
+RING = {True: 1_000, False: 500}
+LONGEST_BODY = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class NewRefusal:
+    """A request that was answered with a refusal; `headers` are the allow-listed ones."""
+
+    signed: bool
+    store: str
+    status: int
+    reason: str
+    remote: str | None
+    headers: dict[str, str]
+    body: bytes
+    at: datetime
+    details: list[dict[str, str]] = field(default_factory=list)
+
+
+def keep_refusals(connection: Connection, now: datetime, items: Sequence[NewRefusal]) -> list[None]:
+    """Write refusals into their rings, and count them by the hour."""
+    rows = [
+        {
+            "id": new_id("ref"),
+            "signed": item.signed,
+            "store": item.store,
+            "status": item.status,
+            "reason": item.reason,
+            "details": item.details,
+            "remote": item.remote,
+            "headers": item.headers,
+            "body": item.body[:LONGEST_BODY],
+            "cut": len(item.body) > LONGEST_BODY,
+            "at": item.at,
+        }
+        for item in items
+    ]
+    connection.execute(REFUSED.insert(), rows)
+    for signed, most in RING.items():
+        oldest = (
+            select(REFUSED.c.id).where(REFUSED.c.signed == signed).order_by(REFUSED.c.id.desc()).limit(1).offset(most)
+        )
+        connection.execute(delete(REFUSED).where(REFUSED.c.signed == signed, REFUSED.c.id <= oldest.scalar_subquery()))
+    return [None] * len(items)
+
+
+def count_refusals(connection: Connection, now: datetime, items: Sequence[Counter[tuple[str, str]]]) -> list[None]:
+    """Add to this hour's counts of (store, reason)."""
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    insert = postgresql.insert(STAT) if is_postgres(connection) else sqlite.insert(STAT)
+    for (store, reason), count in sorted(sum(items, Counter()).items()):
+        row = insert.values(hour=hour, kind="refused", name=store, label=reason, count=count)
+        connection.execute(
+            row.on_conflict_do_update(
+                index_elements=["hour", "kind", "name", "label"], set_={"count": STAT.c.count + count}
+            )
+        )
+    return [None] * len(items)
+
+
+def get_refused(connection: Connection, refused_id: str) -> Row[Any] | None:
+    return connection.execute(select(REFUSED).where(REFUSED.c.id == refused_id)).first()
+
+
+def list_refused(connection: Connection, limit: int) -> list[Row[Any]]:
+    """The newest refusals first."""
+    return list(connection.execute(select(REFUSED).order_by(REFUSED.c.id.desc()).limit(limit)).all())
+
+
+def mark_accepted(connection: Connection, refused_id: str, event_id: str) -> None:
+    connection.execute(update(REFUSED).where(REFUSED.c.id == refused_id).values(event_id=event_id))
+
+
+def refused_since(connection: Connection, since: datetime) -> list[dict[str, Any]]:
+    """`store`, `reason` and `count` of the hours since `since`."""
+    found = connection.execute(
+        select(STAT.c.name.label("store"), STAT.c.label.label("reason"), func.sum(STAT.c.count).label("count"))
+        .where(STAT.c.kind == "refused", STAT.c.hour >= since)
+        .group_by(STAT.c.name, STAT.c.label)
+    )
+    return [dict(row) for row in found.mappings()]

@@ -1,0 +1,139 @@
+"""`POST /webhooks/{store}`: the bytes in, the vendor's envelope out.
+
+A bare ASGI endpoint: on the way of every webhook, so no Request, no Response, no model is built for it.
+"""
+
+import asyncio
+from typing import Any
+
+import orjson
+import structlog
+from starlette.types import Message, Receive, Scope, Send
+
+from hub.errors import NotAnEvent, Refusal, Unavailable
+from hub.receive import Receiving
+
+LARGEST_BODY = 1024 * 1024
+BODY_WITHIN = 10.0
+RETRY_AFTER = b"5"
+
+ACCEPTED = b'{"success":true,"data":{"id":"%b","duplicate":false},"message":"event accepted"}'
+REPEATED = b'{"success":true,"data":{"id":"%b","duplicate":true},"message":"event was accepted before"}'
+JSON = (b"content-type", b"application/json")
+
+log = structlog.get_logger()
+
+
+class HungUp(Exception):
+    """The client went away while it was sending."""
+
+
+class Webhooks:
+    """The endpoint. Every answer is JSON; no input gives a 500."""
+
+    def __init__(self, receiving: Receiving) -> None:
+        self._receiving = receiving
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            kept = await self._take(scope, receive)
+        except Refusal as refusal:
+            await send_refusal(send, refusal)
+        except Unavailable as trouble:
+            log.warning("event.unavailable", reason=str(trouble))
+            await send_error(
+                send, 503, "UNAVAILABLE", "not kept; send it again", headers=[(b"retry-after", RETRY_AFTER)]
+            )
+        except HungUp:
+            log.info("event.hung_up", store=scope["path_params"]["store"])
+        else:
+            answer = REPEATED if kept.duplicate else ACCEPTED
+            await send_json(send, 200, answer % kept.id.encode())
+
+    async def _take(self, scope: Scope, receive: Receive) -> Any:
+        store: str = scope["path_params"]["store"]
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        client = scope.get("client")
+        remote = client[0] if client else None
+        body = b""
+        try:
+            refuse_early(scope["method"], headers)
+            body = await read_body(receive)
+        except Refusal as refusal:
+            self._receiving.remember(refusal, store, body, headers, remote)
+            raise
+        return await self._receiving.receive(store, body, headers, remote)
+
+
+def refuse_early(method: str, headers: list[tuple[bytes, bytes]]) -> None:
+    """Refuse what can be refused before its body is read."""
+    if method != "POST":
+        raise NotAnEvent("webhooks are posted", status=405)
+    for name, value in headers:
+        if name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
+            raise NotAnEvent("the body is compressed; send it as it is", status=415)
+        if name == b"content-length" and value.isdigit() and int(value[:20]) > LARGEST_BODY:
+            raise too_large()
+
+
+def too_large() -> NotAnEvent:
+    return NotAnEvent("the body is larger than 1 MiB", status=413)
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The body's raw bytes, bounded in size and time while they are read."""
+    try:
+        async with asyncio.timeout(BODY_WITHIN):
+            message = await _next(receive)
+            if not message.get("more_body", False):
+                return _bounded(message.get("body", b""))
+            chunks, size = [message.get("body", b"")], len(message.get("body", b""))
+            while message.get("more_body", False):
+                message = await _next(receive)
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
+                if size > LARGEST_BODY:
+                    raise too_large()
+            return b"".join(chunks)
+    except TimeoutError:
+        raise NotAnEvent(f"the body did not arrive within {BODY_WITHIN:.0f} s", status=408) from None
+
+
+def _bounded(body: bytes) -> bytes:
+    if len(body) > LARGEST_BODY:
+        raise too_large()
+    return body
+
+
+async def _next(receive: Receive) -> Message:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise HungUp
+    return message
+
+
+async def send_refusal(send: Send, refusal: Refusal) -> None:
+    """The vendor's error envelope; what was not read to its end closes the connection."""
+    headers = [(b"connection", b"close")] if refusal.status in {405, 408, 413, 415} else []
+    if refusal.status == 405:
+        headers.append((b"allow", b"POST"))
+    details = [{"field": problem.field, "message": problem.message} for problem in refusal.details]
+    await send_error(send, refusal.status, refusal.code, refusal.message, details, headers)
+
+
+async def send_error(
+    send: Send,
+    status: int,
+    code: str,
+    message: str,
+    details: list[dict[str, str]] | None = None,
+    headers: list[tuple[bytes, bytes]] | None = None,
+) -> None:
+    error: dict[str, Any] = {"code": code, "message": message} | ({"details": details} if details else {})
+    await send_json(send, status, orjson.dumps({"success": False, "error": error}), headers)
+
+
+async def send_json(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [JSON, length, *(headers or ())]})
+    await send({"type": "http.response.body", "body": body})

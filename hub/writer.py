@@ -1,0 +1,128 @@
+"""The group commit: what arrives while a commit is under way shares the next one.
+
+Receiving, claiming, recording and effects all pass here. A batch function takes the items of one kind and returns
+a result for each; one bad item fails alone, since a batch that fails is done again item by item.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection
+
+from hub.clock import Clock
+from hub.database import Conflict, Database
+from hub.errors import Unavailable
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Batch = Callable[[Connection, datetime, Sequence[Item]], Sequence[Result]]
+
+MOST = 500
+
+
+class Waiting(Generic[Item, Result]):
+    """One item on its way into a commit."""
+
+    __slots__ = ("batch", "done", "item", "since")
+
+    def __init__(self, batch: Batch[Item, Result], item: Item, done: "asyncio.Future[Result]") -> None:
+        self.batch = batch
+        self.item = item
+        self.done = done
+        self.since = time.monotonic()
+
+
+class Writer:
+    """`await writer.put(batch, item)` returns that item's result once its transaction is committed and flushed.
+
+    Raises Unavailable when storage is in trouble (nothing kept), else what the database said of that very item.
+    Items of one kind are handed over in the order they came; kinds in the order in which they first came.
+    """
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._waiting: list[Waiting[Any, Any]] = []
+        self._running: list[Waiting[Any, Any]] = []
+        self._awake = asyncio.Event()
+        self._closing = False
+        self._task = asyncio.create_task(self._run(), name="writer")
+        self.trouble: str | None = None
+
+    async def put(self, batch: Batch[Item, Result], item: Item) -> Result:
+        return await asyncio.shield(self.submit(batch, item))
+
+    def submit(self, batch: Batch[Item, Result], item: Item) -> "asyncio.Future[Result]":
+        """The same without waiting: the future of the item's result."""
+        if self._closing:
+            raise Unavailable("the hub is stopping")
+        done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append(Waiting(batch, item, done))
+        self._awake.set()
+        return done
+
+    def behind(self) -> float:
+        """Seconds that the oldest item has been waiting."""
+        oldest = self._running or self._waiting
+        return time.monotonic() - oldest[0].since if oldest else 0.0
+
+    async def close(self) -> None:
+        """Returns when all that was put before is written or refused."""
+        self._closing = True
+        self._awake.set()
+        await self._task
+
+    async def _run(self) -> None:
+        while True:
+            await self._awake.wait()
+            self._awake.clear()
+            while self._waiting:
+                self._running, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+                await self._commit(self._running)
+                self._running = []
+            if self._closing:
+                return
+
+    async def _commit(self, items: list[Waiting[Any, Any]], tries: int = 2) -> None:
+        groups: dict[Batch[Any, Any], list[Waiting[Any, Any]]] = {}
+        for waiting in items:
+            groups.setdefault(waiting.batch, []).append(waiting)
+        now = self._clock.now()
+
+        def transaction(connection: Connection) -> list[Sequence[Any]]:
+            return [batch(connection, now, [w.item for w in group]) for batch, group in groups.items()]
+
+        try:
+            results = await self._database.write(transaction)
+        except Unavailable as error:
+            self.trouble = str(error)
+            _fail(items, error)
+        except Conflict as error:
+            await (self._commit(items, tries - 1) if tries > 1 else self._one_by_one(items, error))
+        except Exception as error:
+            await self._one_by_one(items, error)
+        else:
+            self.trouble = None
+            for group, answers in zip(groups.values(), results, strict=True):
+                for waiting, answer in zip(group, answers, strict=True):
+                    if not waiting.done.done():
+                        waiting.done.set_result(answer)
+
+    async def _one_by_one(self, items: list[Waiting[Any, Any]], error: Exception) -> None:
+        """Each item in a transaction of its own, so that a bad one refuses only itself."""
+        if len(items) == 1:
+            _fail(items, Unavailable(str(error)) if isinstance(error, Conflict) else error)
+            return
+        for waiting in items:
+            await self._commit([waiting])
+
+
+def _fail(items: Sequence[Waiting[Any, Any]], error: Exception) -> None:
+    for waiting in items:
+        if not waiting.done.done():
+            waiting.done.set_exception(error)
+            # A caller that went away never looks; that is no warning's worth.
+            waiting.done.exception()
