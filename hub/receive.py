@@ -7,7 +7,7 @@ remembered so that ops can see why, or Unavailable.
 import asyncio
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import orjson
 import structlog
@@ -15,12 +15,11 @@ import structlog
 from hub.clock import new_id, to_micros
 from hub.errors import CommandError, NotAnEvent, NotAuthenticated, Refusal, Unavailable, UnknownStore
 from hub.event import Parsed, content_hash, dedupe_key, parse, verify
-from hub.models import harmless
 from hub.runtime import Hub
 from hub.store.events import Kept, NewEvent, keep_events
 from hub.store.refusals import RING, NewRefusal, count_refusals, get_refused, keep_refusals, mark_accepted
 
-SIGNATURE_HEADER = "x-litekart-signature"
+SIGNATURE_HEADER = b"x-litekart-signature"
 KEPT_HEADERS = {b"content-type", b"user-agent", b"x-request-id", b"idempotency-key"}
 KEPT_PREFIX = b"x-litekart-"
 MOST_HEADERS = 20
@@ -29,6 +28,16 @@ MOST_BEHIND = 1.0
 FLUSH_EVERY = 1.0
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A request for a store's webhook endpoint: raw bytes, raw headers (names in lower case), sender's address."""
+
+    store: str
+    body: bytes
+    headers: list[tuple[bytes, bytes]]
+    remote: str | None
 
 
 class Receiving:
@@ -41,63 +50,50 @@ class Receiving:
         self._kept = 0
         self._repeated = 0
 
-    async def receive(self, store: str, body: bytes, headers: list[tuple[bytes, bytes]], remote: str | None) -> Kept:
+    async def receive(self, incoming: Incoming) -> Kept:
         """Keep a store's event. Raises Refusal (remembered) or Unavailable (nothing kept)."""
         try:
-            fingerprint = authenticate(self.hub, store, body, headers)
+            fingerprint = authenticate(self.hub, incoming)
         except Refusal as refusal:
-            self.remember(refusal, store, body, headers, remote)
+            self.remember(refusal, incoming)
             raise
         if self.hub.writer.behind() > MOST_BEHIND:
             raise Unavailable("more than a second of work waits to be written")
         try:
-            return await self._keep(store, body, headers, fingerprint)
+            return await self._keep(incoming, fingerprint)
         except Refusal as refusal:
-            refused = self._refusal(refusal, True, store, body, headers, remote)
-            self._counts[refused.store, refusal.code] += 1
-            await self.hub.writer.put(keep_refusals, refused)
+            self._counts[incoming.store, refusal.code] += 1
+            await self.hub.writer.put(keep_refusals, self._refusal(refusal, incoming, signed=True))
             raise
 
-    async def _keep(self, store: str, body: bytes, headers: list[tuple[bytes, bytes]], fingerprint: str) -> Kept:
-        parsed = parse(body)
+    async def _keep(self, incoming: Incoming, fingerprint: str) -> Kept:
+        parsed = parse(incoming.body)
         try:
-            event = new_event(self.hub, store, body, parsed, fingerprint, orjson.dumps(kept_headers(headers)).decode())
-            kept = await self.hub.writer.put(keep_events, event)
+            kept = await self.hub.writer.put(keep_events, new_event(self.hub, incoming, parsed, fingerprint))
         except (Unavailable, Refusal):
             raise
         except Exception as error:
-            log.warning("event.unwritable", store=store, error=type(error).__name__)
+            log.warning("event.unwritable", store=incoming.store, error=type(error).__name__)
             raise NotAnEvent("the database cannot keep this event", status=422) from error
         self._after_commit(kept)
-        log.debug("event.kept", id=kept.id, store=store, type=parsed.type, entity=parsed.entity)
+        log.debug("event.kept", id=kept.id, store=incoming.store, type=parsed.type, entity=parsed.entity)
         return kept
 
-    def remember(
-        self, refusal: Refusal, store: str, body: bytes, headers: list[tuple[bytes, bytes]], remote: str | None
-    ) -> None:
+    def remember(self, refusal: Refusal, incoming: Incoming) -> None:
         """Keep an unsigned refusal in memory; `flush` writes it."""
-        refused = self._refusal(refusal, False, store, body, headers, remote)
-        self._unsigned.append(refused)
+        self._unsigned.append(self._refusal(refusal, incoming, signed=False))
         # Names that nobody configured are counted together: anyone can make them up.
-        self._counts[store if store in self.hub.keys else "?", refusal.code] += 1
+        self._counts[incoming.store if incoming.store in self.hub.keys else "?", refusal.code] += 1
 
-    def _refusal(
-        self,
-        refusal: Refusal,
-        signed: bool,
-        store: str,
-        body: bytes,
-        headers: list[tuple[bytes, bytes]],
-        remote: str | None,
-    ) -> NewRefusal:
+    def _refusal(self, refusal: Refusal, incoming: Incoming, *, signed: bool) -> NewRefusal:
         return NewRefusal(
             signed=signed,
-            store=harmless(store, 200),
+            store=incoming.store,
             status=refusal.status,
             reason=refusal.message,
-            remote=remote,
-            headers=kept_headers(headers),
-            body=body,
+            remote=incoming.remote,
+            headers=kept_headers(incoming.headers),
+            body=incoming.body,
             at=self.hub.now(),
             details=[asdict(problem) for problem in refusal.details],
         )
@@ -133,32 +129,29 @@ class Receiving:
             await self.flush()
 
 
-def authenticate(hub: Hub, store: str, body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> str:
+def authenticate(hub: Hub, incoming: Incoming) -> str:
     """The fingerprint of the secret that signed the body. Raises UnknownStore or NotAuthenticated."""
-    keys = hub.keys.get(store)
+    keys = hub.keys.get(incoming.store)
     if keys is None:
         raise UnknownStore("there is no store of that name")
-    name = SIGNATURE_HEADER.encode()
-    given = [value for header, value in headers if header == name]
-    fingerprint = verify(body, given[0], keys) if len(given) == 1 else None
+    given = [value for header, value in incoming.headers if header == SIGNATURE_HEADER]
+    fingerprint = verify(incoming.body, given[0], keys) if len(given) == 1 else None
     if fingerprint is None:
         raise NotAuthenticated("the signature is missing or wrong")
     return fingerprint
 
 
-def new_event(
-    hub: Hub, store: str, body: bytes, parsed: Parsed, fingerprint: str | None, headers: str | None
-) -> NewEvent:
+def new_event(hub: Hub, incoming: Incoming, parsed: Parsed, fingerprint: str) -> NewEvent:
     """The row of an event that just came in."""
     return NewEvent(
         id=new_id("evt"),
-        store=store,
+        store=incoming.store,
         type=parsed.type,
         entity=parsed.entity,
-        dedupe_key=dedupe_key(parsed, body, hub.config.stores[store].event_id_field),
+        dedupe_key=dedupe_key(parsed, incoming.body, hub.config.stores[incoming.store].event_id_field),
         content_hash=content_hash(parsed),
-        body=body,
-        headers=headers,
+        body=incoming.body,
+        headers=orjson.dumps(kept_headers(incoming.headers)).decode(),
         occurred_at=parsed.occurred_at,
         received_at=to_micros(hub.now()),
         origin="webhook",
@@ -186,11 +179,10 @@ async def accept_refused(hub: Hub, refused_id: str) -> Kept:
         raise CommandError(f"{refused_id}: there is no such refusal; `hub refused` lists them")
     if row.cut:
         raise CommandError(f"{refused_id}: only its first 64 KiB were kept; the store must send it again")
-    body, headers = bytes(row.body), row.headers or {}
-    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    headers = [(name.encode(), value.encode()) for name, value in (row.headers or {}).items()]
+    incoming = Incoming(row.store, bytes(row.body), headers, row.remote)
     try:
-        fingerprint = authenticate(hub, row.store, body, raw)
-        event = new_event(hub, row.store, body, parse(body), fingerprint, orjson.dumps(headers).decode())
+        event = new_event(hub, incoming, parse(incoming.body), authenticate(hub, incoming))
     except Refusal as refusal:
         details = "".join(f"; {problem.field}: {problem.message}" for problem in refusal.details)
         raise CommandError(f"{refused_id}: still refused: {refusal.message}{details}") from None

@@ -1,6 +1,6 @@
 """The database's schema: made at once where there is none, brought up to date by Alembic where it is old.
 
-Alembic runs in a process of its own (`python -m hub.migrations URL`), since loading it costs the hub 10 MB for good.
+Alembic runs in a process of its own (`python -m hub.migrations`), since loading it costs the hub 10 MB for good.
 """
 
 import asyncio

@@ -11,7 +11,8 @@ import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from hub.errors import NotAnEvent, Refusal, Unavailable
-from hub.receive import Receiving
+from hub.receive import Incoming, Receiving
+from hub.store.events import Kept
 
 LARGEST_BODY = 1024 * 1024
 BODY_WITHIN = 10.0
@@ -50,19 +51,18 @@ class Webhooks:
             answer = REPEATED if kept.duplicate else ACCEPTED
             await send_json(send, 200, answer % kept.id.encode())
 
-    async def _take(self, scope: Scope, receive: Receive) -> Any:
+    async def _take(self, scope: Scope, receive: Receive) -> Kept:
         store: str = scope["path_params"]["store"]
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         client = scope.get("client")
         remote = client[0] if client else None
-        body = b""
         try:
             refuse_early(scope["method"], headers)
             body = await read_body(receive)
         except Refusal as refusal:
-            self._receiving.remember(refusal, store, body, headers, remote)
+            self._receiving.remember(refusal, Incoming(store, b"", headers, remote))
             raise
-        return await self._receiving.receive(store, body, headers, remote)
+        return await self._receiving.receive(Incoming(store, body, headers, remote))
 
 
 def refuse_early(method: str, headers: list[tuple[bytes, bytes]]) -> None:
