@@ -1,0 +1,271 @@
+"""Sends mail over SMTP: one message for each event, text and HTML.
+
+SMTP forgets nothing and compares nothing: the same Message-ID twice is two mails. So the delivery's effect is
+recorded the moment the server has taken the message, before the connection is closed in good manners.
+"""
+
+import contextlib
+import re
+import ssl
+from collections.abc import AsyncIterator
+from email.message import EmailMessage
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import aiosmtplib
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from connectors.mail_message import HTML, SUBJECT, TEXT, Envelope, build, is_address
+from connectors.messages import clean, message_of
+from connectors.reach import connected, plainly
+from hub.connector import (
+    Connector,
+    Context,
+    Event,
+    HoldRoute,
+    Preview,
+    Receipt,
+    Rejected,
+    Secret,
+    Template,
+    TryAgain,
+)  # fmt: skip
+
+DAY = 86400.0
+GOODBYE = 2.0
+ENHANCED = re.compile(r"([45])\.\d{1,3}\.\d{1,3}(?!\d)")
+DAILY_LIMIT = "5.4.5"
+UNKNOWN_MECHANISM = 504
+SMTP_WRONG_KEY = {530, 534, 535}
+DOMAIN = r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,98}[A-Za-z0-9])?$"
+
+
+class Email(Connector):
+    """Sends a mail about each event through a mail server."""
+
+    class Settings(Connector.Settings):
+        model_config = ConfigDict(hide_input_in_errors=True)
+
+        host: Annotated[str, Field(description="The mail server.", min_length=1)]
+        port: Annotated[int, Field(description="587 for STARTTLS, 465 for TLS.", ge=1, le=65535)] = 587
+        security: Annotated[
+            Literal["starttls", "tls", "none"],
+            Field(description="none only on a network of your own: mail and password go in the clear."),
+        ] = "starttls"
+        username: Annotated[str | None, Field(description="The account; left out, none is used.")] = None
+        password: Annotated[Secret | None, Field(description="Its password, often an app password.")] = None
+        sender: Annotated[str, Field(alias="from", description="The address it comes from.")]
+        from_name: Annotated[str, Field(description="The name beside it.")] = "Litekart"
+        to: Annotated[tuple[str, ...], Field(description="Who gets it.", min_length=1, max_length=50)]
+        reply_to: Annotated[
+            Template | None, Field(description="Where answers go, such as {{ data.customer.email }}.")
+        ] = None
+        message_id_domain: Annotated[
+            str | None, Field(description="The domain of Message-IDs; left out, the sender's.", pattern=DOMAIN)
+        ] = None
+        subject: Annotated[Template, Field(description="The subject.")] = Template(SUBJECT)
+        text: Annotated[Template, Field(description="The text part.")] = Template(TEXT)
+        html: Annotated[Template, Field(description="The HTML part; values are escaped.")] = Template(HTML)
+        ca_file: Annotated[
+            Path | None, Field(description="Trust the certificates in this file instead of the system's.")
+        ] = None
+
+        @field_validator("sender")
+        @classmethod
+        def _one_address(cls, address: str) -> str:
+            if not is_address(address):
+                raise ValueError("must be one plain address such as shop@example.com")
+            return address
+
+        @field_validator("to")
+        @classmethod
+        def _addresses(cls, to: tuple[str, ...]) -> tuple[str, ...]:
+            for address in to:
+                if not is_address(address):
+                    raise ValueError(f"{address!r} is no plain address such as ops@example.com")
+            return to
+
+        @model_validator(mode="after")
+        def _complete(self) -> Self:
+            if (self.username is None) != (self.password is None):
+                raise ValueError("username and password belong together")
+            return self
+
+        @property
+        def domain(self) -> str:
+            return self.message_id_domain or self.sender.rpartition("@")[2]
+
+    settings: Settings
+
+    async def deliver(self, event: Event, ctx: Context) -> Receipt:
+        if done := await ctx.effects.get("message"):
+            return Receipt(f"already sent: {done.value}")
+        message = self._message(event, ctx)
+        async with self._session(ctx) as client:
+            try:
+                refused, answer = await client.send_message(message)
+            except (aiosmtplib.SMTPRecipientsRefused, aiosmtplib.SMTPResponseException) as error:
+                raise _refusal(error) from None
+            except aiosmtplib.SMTPNotSupported as error:
+                raise Rejected(f"the mail server cannot carry this message: {error.message}") from None
+            await ctx.effects.put("message", message["Message-ID"])
+        return Receipt(self._done(refused), answer=answer)
+
+    async def check(self, ctx: Context) -> str:
+        """Connects, secures the line, signs in and says NOOP. Sends nothing."""
+        async with self._session(ctx) as client:
+            await client.noop()
+        who = f" as {self.settings.username}" if self.settings.username else " without signing in"
+        return f"{self._place} takes mail{who}"
+
+    async def preview(self, event: Event, ctx: Context) -> Preview:
+        message = self._message(event, ctx)
+        html = message.get_body(("html",))
+        assert html is not None
+        return Preview(f"Mail to {', '.join(self.settings.to)}: {message['Subject']}", html.get_content(), "text/html")
+
+    def _message(self, event: Event, ctx: Context) -> EmailMessage:
+        names = message_of(event).names()
+        settings = self.settings
+        reply_to = ctx.render(settings.reply_to, message=names).strip() if settings.reply_to else ""
+        if reply_to and not is_address(reply_to):
+            raise Rejected("the template `reply_to` gives something that is no plain address")
+        envelope = Envelope(settings.sender, settings.from_name, settings.to, reply_to, settings.domain)
+        return build(
+            event,
+            ctx.key,
+            envelope,
+            subject=ctx.render(settings.subject, message=names),
+            text=ctx.render(settings.text, message=names),
+            html=ctx.render(settings.html, html=True, message=names),
+        )
+
+    def _done(self, refused: dict[str, aiosmtplib.SMTPResponse]) -> str:
+        everyone = len(self.settings.to)
+        if not refused:
+            return f"mailed to {', '.join(self.settings.to)}"
+        notes = "; ".join(f"{address}: {_told(code, text)}" for address, (code, text) in refused.items())
+        return f"mailed to {everyone - len(refused)} of {everyone} recipients; refused: {notes}"
+
+    @property
+    def _place(self) -> str:
+        return f"{self.settings.host}:{self.settings.port}"
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext | None:
+        if self.settings.security == "none":
+            return None
+        try:
+            return ssl.create_default_context(cafile=self.settings.ca_file)
+        except OSError as error:
+            raise HoldRoute(f"ca_file {self.settings.ca_file} cannot be used: {plainly(error)}") from None
+
+    @contextlib.asynccontextmanager
+    async def _session(self, ctx: Context) -> AsyncIterator[aiosmtplib.SMTP]:
+        """A connection that is secured and signed in. What fails before that has sent nothing."""
+        tls = self._tls
+        sock = await connected(ctx, self.settings.host, self.settings.port)
+        client = aiosmtplib.SMTP(
+            hostname=self.settings.host,
+            sock=sock,
+            use_tls=self.settings.security == "tls",
+            start_tls=False,
+            tls_context=tls,
+            local_hostname=self.settings.domain,
+            timeout=ctx.timeout,
+        )
+        try:
+            await self._enter(client)
+            yield client
+            with contextlib.suppress(aiosmtplib.SMTPException):
+                await client.quit(timeout=GOODBYE)
+        finally:
+            client.close()
+
+    async def _enter(self, client: aiosmtplib.SMTP) -> None:
+        try:
+            await client.connect()
+            await client.ehlo()
+            if self.settings.security == "starttls":
+                await self._secure(client)
+            if self.settings.username is not None and self.settings.password is not None:
+                await _sign_in(client, self.settings.username, self.settings.password)
+        except aiosmtplib.SMTPResponseException as error:
+            raise _reply(error.code, error.message) from None
+        except aiosmtplib.SMTPTimeoutError:
+            raise TryAgain(f"{self._place} did not answer in time; nothing was sent", destination=True) from None
+        except (aiosmtplib.SMTPException, OSError) as error:
+            raise self._no_session(error) from None
+
+    def _no_session(self, error: Exception) -> TryAgain | HoldRoute:
+        cause = error if isinstance(error, ssl.SSLError) else error.__cause__
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return HoldRoute(f"the certificate of {self._place} is not trusted: {cause.verify_message}")
+        if isinstance(cause, ssl.SSLError):
+            return TryAgain(f"no TLS with {self._place}: {cause.reason}", destination=True)
+        return TryAgain(f"{self._place} hung up before the mail was sent", destination=True)
+
+    async def _secure(self, client: aiosmtplib.SMTP) -> None:
+        if not client.supports_extension("starttls"):
+            raise HoldRoute(f"{self._place} offers no STARTTLS; its port for TLS is usually 465, with security: tls")
+        await client.starttls()
+        await client.ehlo()
+
+
+async def _sign_in(client: aiosmtplib.SMTP, username: str, password: Secret) -> None:
+    """One mechanism is tried, another only if the server does not know it: each failure counts at the server."""
+    offered = client.server_auth_methods
+    logins = [
+        login
+        for name, login in (
+            ("plain", client.auth_plain), ("login", client.auth_login), ("cram-md5", client.auth_crammd5),
+        )
+        if name in offered
+    ]  # fmt: skip
+    if not logins:
+        raise HoldRoute("the mail server takes no user name and password here; with TLS or STARTTLS it may")
+    for login in logins:
+        try:
+            await login(username, password.reveal())
+        except aiosmtplib.SMTPAuthenticationError as error:
+            if error.code == UNKNOWN_MECHANISM and login is not logins[-1]:
+                continue
+            raise _login_refusal(error) from None
+        return
+
+
+def _login_refusal(error: aiosmtplib.SMTPAuthenticationError) -> TryAgain | HoldRoute:
+    reason = f"the mail server refused the sign-in: {_told(error.code, error.message)}"
+    if error.code < 500:
+        return TryAgain(reason, status=error.code, destination=True)
+    return HoldRoute(reason, status=error.code)
+
+
+def _refusal(
+    error: aiosmtplib.SMTPRecipientsRefused | aiosmtplib.SMTPResponseException,
+) -> TryAgain | HoldRoute | Rejected:
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        return _reply(error.code, error.message)
+    notes = "; ".join(f"{refusal.recipient}: {_told(refusal.code, refusal.message)}" for refusal in error.recipients)
+    reason = f"no recipient was accepted: {notes}"
+    replies = [_reply(refusal.code, refusal.message, reason) for refusal in error.recipients]
+    return min(replies, key=lambda reply: (HoldRoute, TryAgain, Rejected).index(type(reply)))
+
+
+def _reply(code: int, text: str, reason: str | None = None) -> TryAgain | HoldRoute | Rejected:
+    """What a reply means. Its enhanced code (RFC 3463) wins where it disagrees with the first digit."""
+    reason = reason or f"the mail server answered {_told(code, text)}"
+    enhanced = ENHANCED.match(text)
+    if enhanced and enhanced[0] == DAILY_LIMIT:
+        return TryAgain(reason, DAY, status=code, destination=True)
+    if code in SMTP_WRONG_KEY:
+        return HoldRoute(reason, status=code)
+    for_now = enhanced[1] == "4" if enhanced else code < 500
+    if for_now:
+        return TryAgain(reason, status=code, destination=True)
+    return Rejected(reason, status=code)
+
+
+def _told(code: int, text: str) -> str:
+    return f"{code} {clean(text, 200)}"
