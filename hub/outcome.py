@@ -10,12 +10,22 @@ from datetime import UTC, datetime
 import aiosmtplib
 import httpx
 
-from hub.errors import HoldRoute, Outcome, Rejected, TemplateError, TryAgain
+from hub.errors import HoldRoute, HubError, Outcome, Rejected, TemplateError, TryAgain
 
 WRONG_KEY = {401, 407}
 WORTH_ANOTHER_TRY = {403, 404, 408, 409, 421, 423, 425, 429}
 SMTP_WRONG_KEY = {530, 534, 535}
 EXCERPT = 200
+FAULT = "a fault in the connector"
+KNOWN = (
+    HubError,
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    TimeoutError,
+    ConnectionError,
+    aiosmtplib.SMTPException,
+    ssl.SSLCertVerificationError,
+)
 
 
 def outcome_of(error: BaseException, now: datetime) -> Outcome:
@@ -43,7 +53,12 @@ def outcome_of(error: BaseException, now: datetime) -> Outcome:
             return TryAgain("the connection broke before the answer; it may have arrived", destination=True)
         case TemplateError():
             return Rejected(str(error))
-    return TryAgain(f"a fault in the connector: {type(error).__name__}")
+    return TryAgain(f"{FAULT}: {type(error).__name__}")
+
+
+def is_fault(error: BaseException) -> bool:
+    """Whether `error` is the connector's own mistake, worth a traceback."""
+    return not isinstance(error, KNOWN)
 
 
 def _of_connect_error(error: httpx.ConnectError) -> Outcome:

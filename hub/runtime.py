@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -22,6 +22,7 @@ from hub.store.fan_out import RouteTerms
 from hub.writer import Writer
 
 MOST_SKEW = timedelta(seconds=2)
+MEASURE_EVERY = 60.0
 log = structlog.get_logger()
 
 
@@ -83,11 +84,13 @@ async def open_hub(config: Config, database: Database, bells: Bells) -> AsyncIte
         redact=Redactor(tuple(sorted(config.secrets(), key=len, reverse=True))),
         worker_id=f"{new_id('wrk')}@{socket.gethostname()}:{os.getpid()}",
     )
+    keeping_time = asyncio.create_task(keep_time(database, clock), name="clock")
     fingerprints = {name: route_fingerprint(route) for name, route in config.routes.items()}
     try:
         await database.write(lambda connection: ensure_routes(connection, fingerprints))
         yield hub
     finally:
+        keeping_time.cancel()
         await hub.writer.close()
 
 
@@ -101,6 +104,14 @@ async def set_clock(database: Database, clock: Clock) -> None:
     clock.offset = theirs - (before + (after - before) / 2)
     if abs(clock.offset) > MOST_SKEW:
         log.warning("clock.apart", seconds=round(clock.offset.total_seconds(), 3), remedy="set this machine's clock")
+
+
+async def keep_time(database: Database, clock: Clock) -> None:
+    """Measure again every minute: clocks drift."""
+    while database.dialect == "postgresql":
+        await asyncio.sleep(MEASURE_EVERY)
+        with suppress(Unavailable):
+            await set_clock(database, clock)
 
 
 def database_time(connection: Connection) -> datetime:

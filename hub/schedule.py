@@ -32,6 +32,10 @@ class Settlement:
     error_key: str | None = None
     reason: str | None = None
 
+    def with_reason(self, reason: str | None, more_budget: int) -> "Settlement":
+        """The same with another text, and `more_budget` attempts more."""
+        return replace(self, reason=reason, more_budget=self.more_budget + more_budget)
+
 
 def fresh_budget(attempts: int, schedule: Sequence[timedelta]) -> int:
     """The highest attempt number allowed to a delivery that starts anew after `attempts`."""
@@ -100,6 +104,10 @@ class Breaker:
     reason: str | None = None
     probe_at: datetime | None = None
     probe_wait: timedelta = timedelta()
+
+    def with_reason(self, reason: str | None) -> "Breaker":
+        """The same with another text."""
+        return replace(self, reason=reason)
 
 
 def after_result(breaker: Breaker, result: Receipt | Outcome, now: datetime) -> Breaker:

@@ -1,0 +1,244 @@
+"""One attempt of one delivery: give the connector what it needs, read what became of it, write it down."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import httpx
+import structlog
+from sqlalchemy import Row
+
+from hub.client import Exchange, Guard, connect, exchange, open_client
+from hub.config import Route
+from hub.connector import Connector, Context, Effect, Event, Receipt, Released
+from hub.errors import NotNow, Outcome, TryAgain, Unavailable
+from hub.language import compile_template, names_for
+from hub.outcome import is_fault, outcome_of
+from hub.runtime import Hub
+from hub.schedule import Breaker, after_result, settle, stopped_until
+from hub.store.claims import Claim, Finished, record
+from hub.store.effects import NewEffect, entity_scope, get_effect, put_effects
+
+WRITE_AGAIN_AFTER = 0.5
+log = structlog.get_logger()
+
+
+def delivery_key(delivery: Row[Any] | Any) -> str:
+    """The key of all attempts and replays: the id, plus what was sent anew or looked at again on purpose."""
+    anew = f"-n{delivery.key_no}" if delivery.key_no else ""
+    look = f"-l{delivery.look}" if delivery.look else ""
+    return f"{delivery.id}{anew}{look}"
+
+
+@dataclass
+class KeptEffects:
+    """Effects in the database under one scope. `fresh`: nothing can be there yet, so the first look is saved."""
+
+    hub: Hub
+    scope: str
+    delivery_id: str
+    fresh: bool = False
+
+    async def get(self, name: str) -> Effect | None:
+        if self.fresh:
+            return None
+        return await self.hub.database.read(lambda connection: get_effect(connection, self.scope, name))
+
+    async def put(self, name: str, value: str, url: str | None = None) -> None:
+        self.fresh = False
+        await self.hub.writer.put(put_effects, NewEffect(self.scope, name, self.delivery_id, value, url))
+
+    async def once(self, name: str, make: Callable[[], Awaitable[Effect]]) -> Effect:
+        found = await self.get(name)
+        if found is None:
+            found = await make()
+            await self.put(name, found.value, found.url)
+        return found
+
+
+@dataclass
+class Line:
+    """A route as a worker runs it: its connector, open from the first attempt on, and its guarded client."""
+
+    name: str
+    route: Route
+    connector: Connector
+    guard: Guard
+    http: httpx.AsyncClient
+    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    opened: bool = False
+
+    @property
+    def timeout(self) -> float:
+        return self.route.timeout.total_seconds()
+
+    async def ready(self, ctx: Context) -> None:
+        """Open the connector, once."""
+        if self.opened:
+            return
+        async with self.opening:
+            if not self.opened:
+                await self.connector.open(ctx)
+                self.opened = True
+
+    async def close(self) -> None:
+        if self.opened:
+            await self.connector.close()
+        await self.http.aclose()
+
+
+def open_line(hub: Hub, name: str) -> Line:
+    """The route of that name, ready to deliver."""
+    route = hub.config.routes[name]
+    guard = Guard(hub.config.network.allow)
+    client = open_client(guard, timeout=route.timeout.total_seconds())
+    return Line(name, route, route.connector_class(route.settings), guard, client)
+
+
+def event_of(row: Row[Any] | Any) -> Event:
+    """The event as a connector sees it, from a claimed delivery's row."""
+    return Event(
+        id=row.event_id,
+        store=row.store,
+        type=row.type,
+        entity=row.entity,
+        occurred_at=row.occurred_at,
+        received_at=row.received_at,
+        body=bytes(row.body),
+    )
+
+
+def context_of(hub: Hub, line: Line, delivery: Row[Any] | Any, attempt: int, event: Event) -> Context:
+    """What the connector gets for this attempt."""
+    key = delivery_key(delivery)
+    released = None
+    if delivery.released_at is not None:
+        released = Released(delivery.released_by, delivery.released_at)
+    scope = entity_scope(delivery.store, line.name, delivery.entity, delivery.id)
+    return Context(
+        route=line.name,
+        store=delivery.store,
+        key=key,
+        attempt=attempt,
+        timeout=line.timeout,
+        http=line.http,
+        connect=partial(connect, line.guard, timeout=line.timeout),
+        effects=KeptEffects(hub, key, delivery.id, fresh=attempt == 1),
+        entity_effects=KeptEffects(hub, scope, delivery.id),
+        render=renderer(hub, event),
+        log=log.bind(route=line.name, delivery=delivery.id),
+        public_url=hub.config.server.public_url,
+        released=released,
+    )
+
+
+def renderer(hub: Hub, event: Event) -> Callable[..., str]:
+    """`render(template, *, html=False, **more)` with the event's names; they are read at the first use."""
+    names: Mapping[str, Any] = {}
+
+    def render(template: str, *, html: bool = False, **more: Any) -> str:
+        nonlocal names
+        names = names or names_for(event, public_url=hub.config.server.public_url)
+        return compile_template(template, html=html).render({**names, **more})
+
+    return render
+
+
+async def attempt(hub: Hub, line: Line, claim: Claim) -> str:
+    """Try a claimed delivery once and record it; its status afterwards, or `late`."""
+    spent = Exchange()
+    started = time.monotonic()
+    try:
+        result = await _try(hub, line, claim, spent)
+    except asyncio.CancelledError:
+        await _record(hub, line, claim, NotNow("the hub was stopped during this attempt", 0), spent, started)
+        raise
+    return await _record(hub, line, claim, result, spent, started)
+
+
+async def _try(hub: Hub, line: Line, claim: Claim, spent: Exchange) -> Receipt | Outcome:
+    needed = line.route.timeout + hub.config.worker.lease_margin / 4
+    if claim.lease_until - hub.now() < needed:
+        return NotNow("too little of the lease was left to begin", 0)
+    event = event_of(claim.delivery)
+    ctx = context_of(hub, line, claim.delivery, claim.attempt, event)
+    exchange.set(spent)
+    try:
+        async with asyncio.timeout(line.timeout):
+            await line.ready(ctx)
+            return await line.connector.deliver(event, ctx)
+    except Exception as error:
+        if is_fault(error):
+            log.exception("connector.fault", route=line.name, delivery=claim.delivery.id)
+        return outcome_of(error, hub.now())
+
+
+async def _record(
+    hub: Hub, line: Line, claim: Claim, result: Receipt | Outcome, spent: Exchange, started: float
+) -> str:
+    finished = finish(hub, line, claim, result, spent, timedelta(seconds=time.monotonic() - started))
+    status = await written(hub, finished)
+    log.info(
+        "delivery.attempted",
+        delivery=finished.delivery_id,
+        event_id=claim.delivery.event_id,
+        route=line.name,
+        attempt=claim.attempt,
+        outcome=finished.settlement.outcome,
+        status=status,
+        reason=finished.settlement.reason,
+        ms=round(finished.duration.total_seconds() * 1000),
+    )
+    return status
+
+
+def finish(
+    hub: Hub, line: Line, claim: Claim, result: Receipt | Outcome, spent: Exchange, duration: timedelta
+) -> Finished:
+    """The attempt's record: settlement, excerpts without secrets, and its part in the route's breaker."""
+    now = hub.now()
+    delivery = claim.delivery
+    # A probe of an open breaker uses up no attempt when it fails.
+    spare = int(claim.probe and isinstance(result, TryAgain))
+    settlement = settle(
+        result,
+        now=now,
+        attempts=claim.attempt,
+        budget=delivery.budget + spare,
+        schedule=line.route.retry.schedule,
+        chance=random.random(),  # noqa: S311 - jitter is no secret
+    )
+    settlement = settlement.with_reason(hub.redact(settlement.reason), spare)
+    answer = result.answer if isinstance(result, Receipt) else None
+
+    def step(breaker: Breaker, at: Any) -> Breaker:
+        stepped = after_result(breaker, result, at)
+        return stepped if stepped.reason is None else stepped.with_reason(hub.redact(stepped.reason))
+
+    return Finished(
+        delivery_id=delivery.id,
+        route=line.name,
+        attempt=claim.attempt,
+        settlement=settlement,
+        duration=duration,
+        step=step,
+        stop_until=stopped_until(result, now),
+        status_code=spent.status_code,
+        request=hub.redact(spent.request),
+        response=hub.redact(answer or spent.response),
+    )
+
+
+async def written(hub: Hub, finished: Finished) -> str:
+    """Record until it is written, however long storage is away: the lease bounds what others may do meanwhile."""
+    while True:
+        try:
+            return await hub.writer.put(record, finished)
+        except Unavailable as trouble:
+            log.warning("record.waiting", delivery=finished.delivery_id, reason=str(trouble))
+            await asyncio.sleep(WRITE_AGAIN_AFTER)

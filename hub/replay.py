@@ -1,0 +1,98 @@
+"""Sending again on purpose, and the other things a person does to deliveries and routes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hub.errors import CommandError
+from hub.runtime import Hub
+from hub.store import replays, routes
+from hub.store.replays import Filter
+
+
+@dataclass(frozen=True)
+class ReplayPreview:
+    """What a replay would do: how many by status, how many have been sent already, how many run out of order."""
+
+    by_status: dict[str, int]
+    would_replay: int
+    already_sent: int
+    out_of_order: int
+
+
+async def preview_replay(hub: Hub, found: Filter, most: int | None = None) -> ReplayPreview:
+    """Count what a replay would take; changes nothing."""
+    ordered = [name for name, route in hub.config.routes.items() if route.ordered]
+    by_status = await hub.database.read(lambda connection: replays.count(connection, found))
+    sent = await hub.database.read(lambda connection: replays.count_sent(connection, found))
+    late = await hub.database.read(lambda connection: replays.out_of_order(connection, found, ordered))
+    matching = sum(by_status.get(status, 0) for status in replays.DONE)
+    return ReplayPreview(by_status, min(matching, most) if most else matching, sent, late)
+
+
+async def start_replay(hub: Hub, who: str, found: Filter, **options: Any) -> str:
+    """Begin a replay (`to_route`, `as_new`, `pace` in deliveries a second, `most`); its id."""
+    to_route = options.get("to_route")
+    if to_route is not None and to_route not in hub.config.routes:
+        raise CommandError(f"there is no route {to_route}; there is {', '.join(hub.config.routes) or 'none'}")
+    replay_id = await hub.database.write(lambda c: replays.start(c, hub.now(), who, found, **options))
+    await _advance(hub, replay_id)
+    return replay_id
+
+
+async def advance_replays(hub: Hub) -> int:
+    """One more batch of each running replay; how many are running."""
+    running = await hub.database.read(replays.running)
+    for replay_id in running:
+        await _advance(hub, replay_id)
+    return len(running)
+
+
+async def _advance(hub: Hub, replay_id: str) -> None:
+    due = await hub.database.write(lambda c: replays.advance(c, hub.now(), replay_id, hub.terms()))
+    hub.bells.ring("replay", *(f"deliver:{route}" for route in due))
+
+
+async def stop_replay(hub: Hub, who: str, replay_id: str) -> int:
+    """Stop a replay half-way; how many deliveries are as they were before."""
+    if await hub.database.read(lambda connection: replays.get(connection, replay_id)) is None:
+        raise CommandError(f"{replay_id}: there is no such replay")
+    return await hub.database.write(lambda connection: replays.stop(connection, hub.now(), replay_id, who))
+
+
+async def pause_route(hub: Hub, who: str, route: str, reason: str | None) -> bool:
+    """Stop claiming a route's deliveries; they wait. False if it was paused already."""
+    _known(hub, route)
+    return await hub.database.write(lambda connection: routes.pause(connection, hub.now(), route, who, reason))
+
+
+async def resume_route(hub: Hub, who: str, route: str) -> bool:
+    """Go on with a paused route; an open breaker is probed at once. False if there was nothing to resume."""
+    _known(hub, route)
+    resumed = await hub.database.write(lambda connection: routes.resume(connection, hub.now(), route, who))
+    hub.bells.ring(f"deliver:{route}")
+    return resumed
+
+
+async def release_held(hub: Hub, who: str, delivery_id: str) -> None:
+    """Let a held delivery go. Raises CommandError if it is not held."""
+    route = await hub.database.write(lambda connection: routes.release(connection, hub.now(), delivery_id, who))
+    if route is None:
+        raise CommandError(f"{delivery_id}: not a held delivery; `hub show {delivery_id}` tells more")
+    hub.bells.ring(f"deliver:{route}")
+
+
+async def cancel_deliveries(hub: Hub, who: str, delivery_ids: Sequence[str]) -> list[str]:
+    """Skip pending and held deliveries; the ids of those that were."""
+    return await hub.database.write(lambda connection: routes.cancel(connection, hub.now(), delivery_ids, who))
+
+
+async def cancel_route(hub: Hub, who: str, route: str) -> list[str]:
+    """Skip all that is pending or held on a route, also one that is gone from the config."""
+    waiting = await hub.database.read(lambda connection: routes.open_ids(connection, route))
+    return await cancel_deliveries(hub, who, waiting)
+
+
+def _known(hub: Hub, route: str) -> None:
+    if route not in hub.config.routes:
+        raise CommandError(f"there is no route {route}; there is {', '.join(hub.config.routes) or 'none'}")

@@ -1,0 +1,228 @@
+"""Replays: sending again on purpose, one or many, in batches, with a pace; and stopping half-way."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, and_, delete, func, or_, select, update
+
+from hub.clock import from_micros, new_id, to_micros
+from hub.store import DELIVERY, EFFECT, EVENT, REPLAY
+from hub.store.fan_out import RouteTerms, new_delivery
+from hub.store.routes import audit
+
+BATCH = 500
+DONE = ("delivered", "dead", "skipped")
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which deliveries: every given part must hold. `since` and `until` bound the delivery's creation."""
+
+    ids: tuple[str, ...] = ()
+    status: str | None = None
+    route: str | None = None
+    store: str | None = None
+    entity: str | None = None
+    error_key: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        parts: dict[str, Any] = {name: value for name, value in asdict(self).items() if value}
+        return {name: to_micros(value) if isinstance(value, datetime) else value for name, value in parts.items()}
+
+    @classmethod
+    def from_json(cls, parts: dict[str, Any]) -> "Filter":
+        moments = {name: from_micros(parts[name]) for name in ("since", "until") if name in parts}
+        return cls(**{**parts, **moments, "ids": tuple(parts.get("ids", ()))})
+
+
+def matching(found: Filter) -> Any:
+    """The filter as an SQL condition on deliveries. An id is a delivery's or an event's."""
+    conditions = []
+    if found.ids:
+        conditions.append(or_(DELIVERY.c.id.in_(found.ids), DELIVERY.c.event_id.in_(found.ids)))
+    for name in ("status", "route", "store", "entity", "error_key"):
+        value = getattr(found, name)
+        if value:
+            conditions.append(DELIVERY.c[name] == value)
+    if found.since:
+        conditions.append(DELIVERY.c.created_at >= found.since)
+    if found.until:
+        conditions.append(DELIVERY.c.created_at <= found.until)
+    return and_(True, *conditions)
+
+
+def count(connection: Connection, found: Filter) -> dict[str, int]:
+    """How many deliveries match, by status."""
+    rows = connection.execute(
+        select(DELIVERY.c.status, func.count().label("number")).where(matching(found)).group_by(DELIVERY.c.status)
+    )
+    return {row.status: row.number for row in rows}
+
+
+def count_sent(connection: Connection, found: Filter) -> int:
+    """How many of the matching deliveries have an effect: a replay that is not as new sends nothing for those."""
+    sent = select(EFFECT.c.scope).where(EFFECT.c.delivery_id == DELIVERY.c.id).exists()
+    return connection.execute(
+        select(func.count()).select_from(DELIVERY).where(matching(found), DELIVERY.c.status.in_(DONE), sent)
+    ).scalar_one()
+
+
+def out_of_order(connection: Connection, found: Filter, routes: Sequence[str]) -> int:
+    """How many of the matching deliveries belong to ordered routes, where a replay comes after what overtook it."""
+    return connection.execute(
+        select(func.count())
+        .select_from(DELIVERY)
+        .where(matching(found), DELIVERY.c.status.in_(DONE), DELIVERY.c.route.in_(routes))
+    ).scalar_one()
+
+
+def start(
+    connection: Connection,
+    now: datetime,
+    who: str,
+    found: Filter,
+    *,
+    to_route: str | None = None,
+    as_new: bool = False,
+    pace: float | None = None,
+    most: int | None = None,
+) -> str:
+    """Begin a replay of what matches now; its id. The deliveries change batch by batch, in `advance`."""
+    numbers = count(connection, found)
+    total = sum(numbers.get(status, 0) for status in DONE)
+    replay_id = new_id("rpl")
+    connection.execute(
+        REPLAY.insert().values(
+            id=replay_id,
+            who=who,
+            at=now,
+            filter=found.as_json(),
+            to_route=to_route,
+            as_new=as_new,
+            pace=pace,
+            most=most,
+            state="running",
+            cursor="",
+            total=min(total, most) if most else total,
+            done=0,
+        )
+    )
+    audit(connection, now, who, "replay", replay=replay_id, filter=found.as_json(), to=to_route, as_new=as_new)
+    return replay_id
+
+
+def running(connection: Connection) -> list[str]:
+    return list(connection.execute(select(REPLAY.c.id).where(REPLAY.c.state == "running")).scalars())
+
+
+def get(connection: Connection, replay_id: str) -> Row[Any] | None:
+    return connection.execute(select(REPLAY).where(REPLAY.c.id == replay_id)).first()
+
+
+def advance(connection: Connection, now: datetime, replay_id: str, terms: dict[str, RouteTerms]) -> set[str]:
+    """Do the next batch of a running replay; the routes that have something due. Ends it when nothing is left."""
+    replay = connection.execute(select(REPLAY).where(REPLAY.c.id == replay_id).with_for_update()).one()
+    if replay.state != "running":
+        return set()
+    left = BATCH if replay.most is None else min(BATCH, replay.most - replay.done)
+    rows = connection.execute(_next_batch(replay, left)).all() if left > 0 else []
+    for number, row in enumerate(rows, replay.done):
+        due = now if replay.pace is None else max(now, replay.at + timedelta(seconds=number / replay.pace))
+        if replay.to_route is None:
+            again(connection, row, due, replay)
+        else:
+            along(connection, now, row, due, replay, terms[replay.to_route])
+    ended = len(rows) < BATCH
+    connection.execute(
+        update(REPLAY)
+        .where(REPLAY.c.id == replay_id)
+        .values(
+            cursor=rows[-1].id if rows else replay.cursor,
+            done=replay.done + len(rows),
+            state="done" if ended else "running",
+        )
+    )
+    return {replay.to_route} if replay.to_route and rows else {row.route for row in rows}
+
+
+def _next_batch(replay: Row[Any], left: int) -> Select[Any]:
+    """In the order of ids, which is that of their making; what came after the replay began is not meant."""
+    return (
+        select(DELIVERY)
+        .where(
+            matching(Filter.from_json(replay.filter)),
+            DELIVERY.c.status.in_(DONE),
+            DELIVERY.c.id > replay.cursor,
+            DELIVERY.c.created_at <= replay.at,
+        )
+        .order_by(DELIVERY.c.id)
+        .limit(left)
+        .with_for_update()
+    )
+
+
+def again(connection: Connection, row: Row[Any], due: datetime, replay: Row[Any]) -> None:
+    """A done delivery is pending again: the same row and key, unless as new; attempts go on being numbered."""
+    before = {"status": row.status, "error_key": row.error_key, "last_error": row.last_error, "budget": row.budget}
+    connection.execute(
+        update(DELIVERY)
+        .where(DELIVERY.c.id == row.id)
+        .values(
+            status="pending",
+            budget=row.attempts + row.span,
+            key_no=row.key_no + replay.as_new,
+            next_attempt_at=due,
+            lost=0,
+            error_key=None,
+            last_error=None,
+            replay_id=replay.id,
+            before=before | {"attempts": row.attempts, "key_no": row.key_no, "lost": row.lost},
+        )
+    )
+
+
+def along(
+    connection: Connection, now: datetime, row: Row[Any], due: datetime, replay: Row[Any], terms: RouteTerms
+) -> None:
+    """Send the event along another route, whatever its conditions; makes the delivery if there is none."""
+    there = connection.execute(
+        select(DELIVERY)
+        .where(DELIVERY.c.event_id == row.event_id, DELIVERY.c.route == replay.to_route)
+        .with_for_update()
+    ).first()
+    if there is not None:
+        if there.status in DONE:
+            again(connection, there, due, replay)
+        return
+    event = connection.execute(select(EVENT).where(EVENT.c.id == row.event_id)).one()
+    fresh = new_delivery(event, replay.to_route, terms, now)
+    fresh |= {"next_attempt_at": due, "replay_id": replay.id, "before": {"status": None, "attempts": 0}}
+    connection.execute(DELIVERY.insert().values(**fresh))
+
+
+def stop(connection: Connection, now: datetime, replay_id: str, who: str) -> int:
+    """Stop a replay: what has not started is as before. How many those were."""
+    connection.execute(update(REPLAY).where(REPLAY.c.id == replay_id).values(state="stopped"))
+    rows = connection.execute(
+        select(DELIVERY)
+        .where(DELIVERY.c.replay_id == replay_id, DELIVERY.c.status == "pending", DELIVERY.c.lease_until.is_(None))
+        .order_by(DELIVERY.c.id)
+        .with_for_update()
+    ).all()
+    waiting = [row for row in rows if row.before and row.attempts == row.before["attempts"]]
+    for row in waiting:
+        if row.before["status"] is None:
+            connection.execute(delete(DELIVERY).where(DELIVERY.c.id == row.id))
+        else:
+            connection.execute(update(DELIVERY).where(DELIVERY.c.id == row.id).values(**_former(row)))
+    audit(connection, now, who, "replay.stop", replay=replay_id, given_back=len(waiting))
+    return len(waiting)
+
+
+def _former(row: Row[Any]) -> dict[str, Any]:
+    former = {name: value for name, value in row.before.items() if name != "attempts"}
+    return former | {"next_attempt_at": None, "replay_id": None, "before": None}

@@ -1,0 +1,238 @@
+"""The loops that do the work: fan-out, one for each route, replays; and the process around them.
+
+A loop takes its work from the database, wakes by its bell, and by itself: at the next due time, and within a second
+whatever happens to Redis. What it finished rings its own bell, so that the next claim follows at once.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+
+import structlog
+
+from hub.deliver import Line, attempt, open_line
+from hub.errors import Unavailable
+from hub.fan_out import fan_out_waiting
+from hub.jobs import Periodic, run_worker
+from hub.replay import advance_replays
+from hub.runtime import Hub
+from hub.store.claims import Claim, ClaimRequest, claim
+from hub.store.workers import due_bells, forget, gone, seen
+
+TICK = 1.0
+HEARTBEAT = timedelta(seconds=5)
+FORGET_EVERY = timedelta(hours=1)
+STOP_EXTRA = 5.0
+LONGEST_STOP = 90.0
+log = structlog.get_logger()
+
+
+class Quiet:
+    """Lets one loop have the process to itself, for a delivery that ended two processes before."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._open = asyncio.Event()
+        self._open.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._under_way = 0
+
+    async def may_start(self) -> None:
+        """Returns when nobody has the process to itself."""
+        await self._open.wait()
+
+    def enter(self) -> None:
+        """Something is under way: a claim, or an attempt."""
+        self._under_way += 1
+        self._idle.clear()
+
+    def leave(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._idle.set()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Returns when nothing else is under way; nothing else starts until it ends."""
+        async with self._turn:
+            self._open.clear()
+            try:
+                await self._idle.wait()
+                yield
+            finally:
+                self._open.set()
+
+
+class Worker:
+    """The loops of one process. `async with running(hub)` starts and stops them in good order."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.stopping = asyncio.Event()
+        self.lines = {name: open_line(hub, name) for name in hub.config.routes}
+        self.attempts: set[asyncio.Task[None]] = set()
+        self._quiet = Quiet()
+
+    def loops(self) -> list[Awaitable[None]]:
+        deliveries = [self._deliver_forever(line) for line in self.lines.values()]
+        return [
+            *deliveries,
+            self._repeat("fan_out", lambda: fan_out_waiting(self.hub)),
+            self._repeat("replay", lambda: advance_replays(self.hub)),
+            self._tick(),
+            self._heartbeat(),
+        ]
+
+    async def _repeat(self, bell: str, work: Callable[[], Awaitable[int]]) -> None:
+        """Do `work` while there is some, then wait for the bell."""
+        ringing = self.hub.bells.listen(bell)
+        while not self.stopping.is_set():
+            ringing.clear()
+            if not await self._patiently(bell, work):
+                await self._sleep(ringing, TICK)
+
+    async def _patiently(self, name: str, work: Callable[[], Awaitable[int]]) -> int:
+        try:
+            return await work()
+        except Unavailable as trouble:
+            log.warning("loop.waiting", loop=name, reason=str(trouble))
+        except Exception:
+            log.exception("loop.fault", loop=name)
+        return 0
+
+    async def _deliver_forever(self, line: Line) -> None:
+        ringing = self.hub.bells.listen(f"deliver:{line.name}")
+        mine: set[asyncio.Task[None]] = set()
+        due = self.hub.now()
+        while not self.stopping.is_set():
+            if not ringing.is_set():
+                await self._sleep(ringing, (due - self.hub.now()).total_seconds())
+            ringing.clear()
+            due = self.hub.now() + timedelta(seconds=TICK)
+            free = line.route.concurrency - len(mine)
+            if free <= 0 or self.stopping.is_set():
+                continue
+            try:
+                due = min(due, await self._claim(line, free, mine, ringing))
+            except Unavailable as trouble:
+                log.warning("loop.waiting", loop=line.name, reason=str(trouble))
+            except Exception:
+                log.exception("loop.fault", loop=line.name)
+
+    async def _claim(self, line: Line, free: int, mine: set[asyncio.Task[None]], ringing: asyncio.Event) -> datetime:
+        await self._quiet.may_start()
+        self._quiet.enter()
+        try:
+            claimed = await self.hub.writer.put(claim, self._request(line, free))
+            for one in claimed.claims:
+                task = self._start(line, one)
+                mine.add(task)
+                task.add_done_callback(mine.discard)
+                task.add_done_callback(lambda _: ringing.set())
+        finally:
+            self._quiet.leave()
+        if claimed.suspect:
+            await self._try_alone(line)
+        return claimed.next_due
+
+    def _request(self, line: Line, limit: int, *, alone: bool = False) -> ClaimRequest:
+        route = line.route
+        return ClaimRequest(
+            route=line.name,
+            worker=self.hub.worker_id,
+            limit=limit,
+            concurrency=route.concurrency,
+            lease=route.timeout + self.hub.config.worker.lease_margin,
+            interval=route.interval,
+            ordered=route.ordered,
+            max_age=route.max_age,
+            alone=alone,
+        )
+
+    def _start(self, line: Line, one: Claim) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._attempt(line, one))
+        self._quiet.enter()
+        self.attempts.add(task)
+        task.add_done_callback(self.attempts.discard)
+        task.add_done_callback(lambda _: self._quiet.leave())
+        return task
+
+    async def _attempt(self, line: Line, one: Claim) -> None:
+        try:
+            await attempt(self.hub, line, one)
+        except Exception:
+            # Its lease runs out and it is tried again; this line is what ops see of it.
+            log.exception("delivery.unrecorded", route=line.name, delivery=one.delivery.id)
+
+    async def _try_alone(self, line: Line) -> None:
+        """One delivery that two processes did not survive, with nothing else beside it."""
+        async with self._quiet.alone():
+            claimed = await self.hub.writer.put(claim, self._request(line, 1, alone=True))
+            for one in claimed.claims:
+                log.warning("delivery.alone", route=line.name, delivery=one.delivery.id)
+                await attempt(self.hub, line, one)
+
+    async def _tick(self) -> None:
+        """The loops' own waking: whatever is due rings, whether or not anybody rang for it."""
+        routes = list(self.lines)
+        while not self.stopping.is_set():
+            await self._patiently("tick", lambda: self._ring_due(routes))
+            await self._sleep(self.stopping, TICK)
+
+    async def _heartbeat(self) -> None:
+        while not self.stopping.is_set():
+            await self._patiently("heartbeat", self._seen)
+            await self._sleep(self.stopping, HEARTBEAT.total_seconds())
+
+    async def _seen(self) -> int:
+        await self.hub.database.write(lambda connection: seen(connection, self.hub.now(), self.hub.worker_id))
+        return 1
+
+    async def _ring_due(self, routes: list[str]) -> int:
+        bells = await self.hub.database.read(lambda connection: due_bells(connection, self.hub.now(), routes))
+        for bell in bells:
+            self.hub.bells.listen(bell).set()
+        return len(bells)
+
+    async def _sleep(self, ringing: asyncio.Event, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(max(seconds, 0)):
+                await ringing.wait()
+        except TimeoutError:
+            return
+
+    async def stop(self) -> None:
+        """Take nothing more; give what is under way its grace, and give the rest back."""
+        self.stopping.set()
+        for bell in ("fan_out", "replay", *(f"deliver:{name}" for name in self.lines)):
+            self.hub.bells.listen(bell).set()
+        if self.attempts:
+            longest = max(line.timeout for line in self.lines.values())
+            await asyncio.wait(self.attempts, timeout=min(longest + STOP_EXTRA, LONGEST_STOP))
+        for task in list(self.attempts):
+            task.cancel()
+        await asyncio.gather(*self.attempts, return_exceptions=True)
+
+
+@asynccontextmanager
+async def running(hub: Hub) -> AsyncIterator[Worker]:
+    """A worker at work beside the caller; stopped in good order at the end."""
+    worker = Worker(hub)
+    await hub.database.write(lambda connection: seen(connection, hub.now(), hub.worker_id))
+
+    async def forget_workers() -> None:
+        await hub.database.write(lambda connection: forget(connection, hub.now()))
+
+    periodic = [Periodic("forget_workers", FORGET_EVERY, forget_workers)]
+    tasks = [asyncio.ensure_future(loop) for loop in worker.loops()]
+    arq = asyncio.create_task(run_worker(hub.bells, periodic, worker.stopping), name="arq")
+    try:
+        yield worker
+    finally:
+        await worker.stop()
+        await asyncio.gather(*tasks, arq)
+        await hub.database.write(lambda connection: gone(connection, hub.worker_id))
+        for line in worker.lines.values():
+            await line.close()
