@@ -1,0 +1,79 @@
+"""Which routes an event takes, and why not the others. Pure: no clock, no database."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from hub.config import RESERVED_STORE, Route
+from hub.connector import Event
+from hub.errors import TemplateError
+from hub.language import condition_names
+
+OWN_EVENTS = f"{RESERVED_STORE}."
+
+
+@dataclass(frozen=True)
+class Routing:
+    """The routes taken; those not taken, with the reason and field; those whose condition failed, with its text.
+
+    A broken route gets a dead delivery with that text, so that nothing is dropped in silence.
+    """
+
+    taken: list[str] = field(default_factory=list)
+    not_taken: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+
+
+def route_event(
+    routes: Mapping[str, Route], event: Event, data: Mapping[str, Any], *, public_url: str | None = None
+) -> Routing:
+    """Look at every route. `data` is the body's, parsed, numbers as floats. The hub's own events match none here."""
+    routing = Routing()
+    names = condition_names(event, data, public_url=public_url)
+    for name, route in routes.items():
+        try:
+            reason = _why_not(route, event, names)
+        except TemplateError as error:
+            routing.broken[name] = str(error)
+            continue
+        if reason is None:
+            routing.taken.append(name)
+        else:
+            routing.not_taken[name] = reason
+    return routing
+
+
+def _why_not(route: Route, event: Event, names: Mapping[str, Any]) -> str | None:
+    if route.stores is not None and event.store not in route.stores:
+        return f"store: only {', '.join(route.stores)}"
+    if not takes_type(route.events, event.type):
+        return f"event: {', '.join(route.events)}"
+    condition = route.condition
+    if condition is None or condition.holds(names):
+        return None
+    values = condition.explain(names)
+    return f"when: {values} ({condition.source})" if values else f"when: {condition.source}"
+
+
+@lru_cache(maxsize=4096)
+def takes_type(patterns: tuple[str, ...], event_type: str) -> bool:
+    """Whether one of the patterns matches the type; none matches the hub's own."""
+    return not event_type.startswith(OWN_EVENTS) and any(_matches(pattern, event_type) for pattern in patterns)
+
+
+def _matches(pattern: str, text: str) -> bool:
+    """`*` stands for any characters. In one pass over the text, where a regular expression would go back and forth."""
+    first, *rest = pattern.split("*")
+    if not rest:
+        return text == pattern
+    *middle, last = rest
+    if len(text) < len(first) + len(last) or not (text.startswith(first) and text.endswith(last)):
+        return False
+    at, end = len(first), len(text) - len(last)
+    for part in middle:
+        at = text.find(part, at, end)
+        if at < 0:
+            return False
+        at += len(part)
+    return True
