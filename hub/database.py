@@ -143,11 +143,11 @@ def translated(error: Exception) -> Exception:
     return error
 
 
-def open_database(url: str, folder: Path) -> Database:
-    """The database at `url`; a relative SQLite path is below `folder`. Raises ConfigError for other kinds."""
+def open_database(url: str) -> Database:
+    """The database at `url`. Raises ConfigError for kinds the hub does not know."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
-        path = folder / (parsed.database or "hub.db")
+        path = Path(parsed.database or "hub.db")
         path.parent.mkdir(parents=True, exist_ok=True)
         return Sqlite(parsed.set(drivername="sqlite", database=str(path)))
     if parsed.get_backend_name() in {"postgresql", "postgres"}:

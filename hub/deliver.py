@@ -75,7 +75,8 @@ class Line:
 
     @property
     def timeout(self) -> float:
-        return self.route.timeout.total_seconds()
+        seconds: float = self.route.timeout.total_seconds()
+        return seconds
 
     async def ready(self, ctx: Context) -> None:
         """Open the connector, once."""

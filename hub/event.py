@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 
@@ -101,15 +101,27 @@ def parse(body: bytes) -> Parsed:
         raise NotAnEvent(f"the body is not JSON: {error.msg} at character {error.pos}") from None
     if not isinstance(document, dict):
         raise _unfit(FieldProblem("", "must be a JSON object with event, data and timestamp"))
-    problems = list(_problems(document))
-    if not problems and _too_deep(body, document):
-        problems.append(FieldProblem("data", f"is nested more than {DEEPEST} deep"))
-    if problems:
-        raise _unfit(*problems)
-    occurred_at = _moment(document["timestamp"])
-    assert occurred_at is not None, "checked above"
-    kind: str = document["event"]
-    return Parsed(kind, entity_of(kind, document["data"]), to_micros(occurred_at), document)
+    kind, data, occurred_at = document.get("event"), document.get("data"), _moment(document.get("timestamp"))
+    if not (_is_name(kind) and isinstance(data, dict) and occurred_at is not None):
+        raise _unfit(*_problems(document))
+    if _too_deep(body, document):
+        raise _unfit(FieldProblem("data", f"is nested more than {DEEPEST} deep"))
+    found = _entity_field(kind, data)
+    if found is None:
+        return Parsed(kind, None, to_micros(occurred_at), document)
+    name, field, value = found
+    if len(value) > LONGEST_ID or CONTROL.search(value):
+        raise _unfit(FieldProblem(f"data.{field}", f"must be at most {LONGEST_ID} characters, none of them a control"))
+    return Parsed(kind, f"{name}:{value}", to_micros(occurred_at), document)
+
+
+def _is_name(kind: Any) -> TypeGuard[str]:
+    return (
+        isinstance(kind, str)
+        and 0 < len(kind) <= LONGEST_NAME
+        and not CONTROL.search(kind)
+        and not kind.startswith("hub.")
+    )
 
 
 def _unfit(*problems: FieldProblem) -> NotAnEvent:
@@ -118,25 +130,15 @@ def _unfit(*problems: FieldProblem) -> NotAnEvent:
 
 def _problems(document: dict[str, Any]) -> Iterator[FieldProblem]:
     kind = document.get("event")
-    if not isinstance(kind, str) or not kind:
-        yield FieldProblem("event", "must be the event's name, such as order.placed")
-    elif len(kind) > LONGEST_NAME or CONTROL.search(kind):
-        yield FieldProblem("event", f"must be at most {LONGEST_NAME} characters, none of them a control")
-    elif kind.startswith("hub."):
+    if isinstance(kind, str) and kind.startswith("hub."):
         yield FieldProblem("event", "names that start with hub. are the hub's own")
-    data = document.get("data")
-    if not isinstance(data, dict):
+    elif not _is_name(kind):
+        rule = f"at most {LONGEST_NAME} characters, none of them a control"
+        yield FieldProblem("event", f"must be the event's name, such as order.placed: {rule}")
+    if not isinstance(document.get("data"), dict):
         yield FieldProblem("data", "must be an object")
-    elif isinstance(kind, str):
-        yield from _id_problems(kind, data)
     if _moment(document.get("timestamp")) is None:
         yield FieldProblem("timestamp", "must be a time such as 2024-01-15T10:30:00Z")
-
-
-def _id_problems(kind: str, data: dict[str, Any]) -> Iterator[FieldProblem]:
-    found = _entity_field(kind, data)
-    if found and (len(found[2]) > LONGEST_ID or CONTROL.search(found[2])):
-        yield FieldProblem(f"data.{found[1]}", f"must be at most {LONGEST_ID} characters, none of them a control")
 
 
 def _moment(value: Any) -> datetime | None:

@@ -145,7 +145,7 @@ class Worker:
             limit=limit,
             concurrency=route.concurrency,
             lease=route.timeout + self.hub.config.worker.lease_margin,
-            interval=route.interval,
+            interval=timedelta(seconds=route.rate.interval) if route.rate else None,
             ordered=route.ordered,
             max_age=route.max_age,
             alone=alone,
