@@ -9,8 +9,10 @@ from hub.config import RESERVED_STORE, Route
 from hub.connector import Event
 from hub.errors import TemplateError
 from hub.language import condition_names
+from hub.sandbox import shortened
 
 OWN_EVENTS = f"{RESERVED_STORE}."
+SOURCE_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -47,19 +49,21 @@ def route_event(
 def _why_not(route: Route, event: Event, names: Mapping[str, Any]) -> str | None:
     if route.stores is not None and event.store not in route.stores:
         return f"store: only {', '.join(route.stores)}"
+    if event.type.startswith(OWN_EVENTS):
+        return "event: the hub's own events go only to the routes named for them"
     if not takes_type(route.events, event.type):
         return f"event: {', '.join(route.events)}"
     condition = route.condition
     if condition is None or condition.holds(names):
         return None
-    values = condition.explain(names)
-    return f"when: {values} ({condition.source})" if values else f"when: {condition.source}"
+    values, source = condition.explain(names), shortened(condition.source, SOURCE_SHOWN)
+    return f"when: {values} ({source})" if values else f"when: {source}"
 
 
 @lru_cache(maxsize=4096)
 def takes_type(patterns: tuple[str, ...], event_type: str) -> bool:
-    """Whether one of the patterns matches the type; none matches the hub's own."""
-    return not event_type.startswith(OWN_EVENTS) and any(_matches(pattern, event_type) for pattern in patterns)
+    """Whether one of the patterns matches the type."""
+    return any(_matches(pattern, event_type) for pattern in patterns)
 
 
 def _matches(pattern: str, text: str) -> bool:

@@ -6,7 +6,7 @@ Templates run inside the hub's process, so nothing can stop one from outside. He
   no way to an attribute of any other object, and none to a method of a mapping (`data.items` is a field).
 - Whatever multiplies (`*`, `**`, `~`, printf, replace, join, literals that hold lists) is weighed before it is
   made. Statements that collect output unseen (macros, block assignments) are not part of the language.
-- Loops, calls, operators and filters spend from one budget of steps and seconds, set for each run.
+- Loops, fields, calls, operators and filters spend from one budget of steps and seconds, set for each run.
 """
 
 import re
@@ -34,10 +34,10 @@ from hub.errors import TemplateError
 MAX_OUTPUT = 256 * 1024
 MAX_WEIGHT = 2 * 1024 * 1024
 MAX_STEPS = 100_000
-MAX_SECONDS = 0.5
+MAX_SECONDS = 0.25
 MAX_RANGE = 10_000
 MAX_BITS = 4096
-MAX_NODES = 10_000
+MAX_NODES = 4000
 MAX_DEPTH = 60
 WIDEST = 200
 
@@ -333,6 +333,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return self.getitem(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
+        spend()
         if isinstance(obj, Undefined):
             str(obj)
         if isinstance(obj, Mapping | list | range) or (isinstance(obj, str | tuple) and isinstance(argument, int)):
