@@ -22,7 +22,6 @@ import ssl
 import zlib
 from contextvars import ContextVar
 from dataclasses import dataclass
-from http.cookiejar import CookieJar
 from importlib.metadata import version
 from typing import Any
 
@@ -70,11 +69,9 @@ exchange: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 """Set it to an Exchange, and requests made in that context are written there."""
 
 
-def _request_text(request: httpx.Request) -> str:
+def _request_text(request: httpx.Request, headers: list[tuple[str, str]]) -> str:
     lines = [f"{request.method} {request.url.scheme}://{request.url.netloc.decode('ascii')}/…"]
-    lines += [
-        f"{name}: {value if name in SAFE_REQUEST_HEADERS else '****'}" for name, value in request.headers.multi_items()
-    ]
+    lines += [f"{name}: {value if name in SAFE_REQUEST_HEADERS else '****'}" for name, value in headers]
     try:
         body = _recorded(request.content)
     except httpx.RequestNotRead:
@@ -84,7 +81,8 @@ def _request_text(request: httpx.Request) -> str:
 
 def _answer_text(answer: aiohttp.ClientResponse, body: bytes) -> str:
     lines = [f"HTTP {answer.status} {answer.reason or ''}".rstrip()]
-    lines += [f"{name}: {value}" for name, value in answer.headers.items() if name.lower() in SHOWN_ANSWER_HEADERS]
+    headers = [(name.lower(), value) for name, value in answer.headers.items()]
+    lines += [f"{name}: {value}" for name, value in headers if name in SHOWN_ANSWER_HEADERS]
     return "\n".join([*lines, "", _recorded(body)]).encode("utf-8", "replace").decode("utf-8")
 
 
@@ -211,15 +209,16 @@ class _Transport(httpx.AsyncBaseTransport):
         raise failure
 
     async def _carry(self, request: httpx.Request, connect: float | None) -> httpx.Response:
+        # How the body is framed is aiohttp's to say.
+        headers = [header for header in request.headers.multi_items() if header[0] != "transfer-encoding"]
         record = exchange.get()
         if record is not None:
-            record.request, record.response, record.status_code = _request_text(request), None, None
-        headers, body = _headers_and_body(request)
+            record.request, record.response, record.status_code = _request_text(request, headers), None, None
         answer = await self._session.request(
             request.method,
             _exact(request.url),
             headers=headers,
-            data=body,
+            data=_body_of(request),
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(connect=connect),
         )
@@ -247,15 +246,13 @@ class _Transport(httpx.AsyncBaseTransport):
         await self._resolver.close()
 
 
-def _headers_and_body(request: httpx.Request) -> tuple[list[tuple[str, str]], Any]:
-    headers = request.headers.multi_items()
+def _body_of(request: httpx.Request) -> Any:
     try:
         content = request.content
     except httpx.RequestNotRead:
-        # aiohttp frames a stream itself and would do it twice if told to.
-        return [header for header in headers if header[0] != "transfer-encoding"], request.stream
-    # aiohttp warns of large bytes; in a file it writes them piece by piece.
-    return headers, io.BytesIO(content) if len(content) > LARGE else content or None
+        return request.stream
+    # aiohttp warns of large bytes; out of a file it sends them piece by piece.
+    return io.BytesIO(content) if len(content) > LARGE else content or None
 
 
 def _exact(url: httpx.URL) -> URL:
@@ -300,10 +297,11 @@ def _response(request: httpx.Request, answer: aiohttp.ClientResponse, body: byte
 
 def _is_usable(base: httpx.URL, location: str) -> bool:
     try:
+        url = httpx.URL(location)
         base.join(location)
     except (httpx.InvalidURL, ValueError):
         return False
-    return True
+    return bool(url.host) or not url.scheme
 
 
 def _failure(error: BaseException, call: _Call) -> Exception | None:
@@ -362,10 +360,25 @@ def tls_context() -> ssl.SSLContext:
     return context
 
 
-class _NoCookies(CookieJar):
-    """Keeps nothing that an answer sets."""
+class _NoCookies(httpx.Cookies):
+    """Stays empty: what one answer sets must not reach the next request, which may be another delivery's."""
 
-    def extract_cookies(self, response: Any, request: Any) -> None:
+    def extract_cookies(self, response: httpx.Response) -> None:
+        pass
+
+    def set(self, name: str, value: str, domain: str = "", path: str = "/") -> None:
+        pass
+
+
+class _Client(httpx.AsyncClient):
+    _none = _NoCookies()
+
+    @property
+    def cookies(self) -> httpx.Cookies:
+        return self._none
+
+    @cookies.setter
+    def cookies(self, cookies: Any) -> None:
         pass
 
 
@@ -381,11 +394,10 @@ def open_client(
     # httpx logs the whole URL of each request.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     guarded = _GuardedResolver(guard, resolver or aiohttp.DefaultResolver())
-    return httpx.AsyncClient(
+    return _Client(
         transport=_Transport(guard, timeout, max_answer, guarded),
         timeout=timeout,
         headers={"User-Agent": f"litekart-hub/{version('litekart-hub')}", "Accept-Encoding": "identity"},
-        cookies=_NoCookies(),
         follow_redirects=False,
         trust_env=False,
     )

@@ -11,11 +11,17 @@ import gzip
 import ssl
 import struct
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
+
+import httpx
+from aiohttp.abc import AbstractResolver
+
+from hub.client import Guard, open_client
 
 KEY = """-----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgDkblwdeVWLULKI4b
@@ -69,7 +75,7 @@ class Hostile:
         return f"{self.scheme}://{self.authority}/hook"
 
 
-Behaviour = Callable[[Asked, asyncio.StreamWriter], Awaitable[None]]
+Behaviour = Callable[[Asked, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """Answers one request on the writer. The connection stays open unless it closes the writer."""
 
 
@@ -121,7 +127,7 @@ async def _converse(
         asked = await read_request(reader, read_body)
         running.asked.append(asked)
         behaviour = behaviours[min(len(running.asked), len(behaviours)) - 1]
-        await behaviour(asked, writer)
+        await behaviour(asked, reader, writer)
         await writer.drain()
         if not read_body:
             return
@@ -152,7 +158,7 @@ def answer(body: bytes = b"ok", status: str = "200 OK", *headers: str) -> Behavi
 def raw(data: bytes) -> Behaviour:
     """Exactly these bytes; the connection stays open."""
 
-    async def behave(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def behave(asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(data)
 
     return behave
@@ -161,7 +167,7 @@ def raw(data: bytes) -> Behaviour:
 def then_close(data: bytes) -> Behaviour:
     """These bytes, and the connection is closed in order."""
 
-    async def behave(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def behave(asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(data)
         await writer.drain()
         writer.close()
@@ -176,7 +182,7 @@ drop = then_close(b"")
 def then_reset(data: bytes = b"") -> Behaviour:
     """These bytes, then a reset (RST) in place of an orderly end."""
 
-    async def behave(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def behave(asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(data)
         await writer.drain()
         writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
@@ -185,15 +191,16 @@ def then_reset(data: bytes = b"") -> Behaviour:
     return behave
 
 
-async def hang(asked: Asked, writer: asyncio.StreamWriter) -> None:
-    """Reads the request and never answers."""
-    await asyncio.get_running_loop().create_future()
+async def hang(asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Reads the request and never answers; ends when the other side hangs up."""
+    await reader.read()
+    writer.close()
 
 
 def drip(piece: bytes, every: float, before: bytes = b"") -> Behaviour:
     """`before` at once, then `piece` again and again, `every` so many seconds, until the other side hangs up."""
 
-    async def behave(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def behave(asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(before)
         while not writer.is_closing():
             writer.write(piece)
@@ -206,7 +213,7 @@ def drip(piece: bytes, every: float, before: bytes = b"") -> Behaviour:
 def flood(head: bytes, piece: bytes = PIECE, total: int = 10 * 2**30) -> Behaviour:
     """`head` and then `total` bytes, as fast as they are taken."""
 
-    async def behave(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    async def behave(asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(head)
         for _ in range(total // len(piece)):
             writer.write(piece)
@@ -237,3 +244,23 @@ async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     while not condition():
         assert loop.time() < deadline, "the condition did not come true in time"
         await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def client_of(
+    server: Hostile, timeout: float = 5, resolver: AbstractResolver | None = None
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client that may reach this server and nothing else inside."""
+    async with open_client(Guard([server.authority]), timeout=timeout, resolver=resolver) as client:
+        yield client
+
+
+@contextmanager
+def less_than(mebibytes: int) -> Iterator[None]:
+    """What runs inside must not have more than this in memory at any time."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < mebibytes * 2**20
+    finally:
+        tracemalloc.stop()
