@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from connectors.mail_message import HTML, SUBJECT, TEXT, Envelope, build, is_address
 from connectors.messages import clean, message_of
-from connectors.reach import connected, plainly
+from connectors.reach import connected, no_tls, tls_context
 from hub.connector import (
     Connector,
     Context,
@@ -157,9 +157,10 @@ class Email(Connector):
         if self.settings.security == "none":
             return None
         try:
-            return ssl.create_default_context(cafile=self.settings.ca_file)
+            return tls_context(self.settings.ca_file)
         except OSError as error:
-            raise HoldRoute(f"ca_file {self.settings.ca_file} cannot be used: {plainly(error)}") from None
+            reason = error.strerror or error
+            raise HoldRoute(f"ca_file {self.settings.ca_file} cannot be used: {reason}") from None
 
     @contextlib.asynccontextmanager
     async def _session(self, ctx: Context) -> AsyncIterator[aiosmtplib.SMTP]:
@@ -196,15 +197,8 @@ class Email(Connector):
         except aiosmtplib.SMTPTimeoutError:
             raise TryAgain(f"{self._place} did not answer in time; nothing was sent", destination=True) from None
         except (aiosmtplib.SMTPException, OSError) as error:
-            raise self._no_session(error) from None
-
-    def _no_session(self, error: Exception) -> TryAgain | HoldRoute:
-        cause = error if isinstance(error, ssl.SSLError) else error.__cause__
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return HoldRoute(f"the certificate of {self._place} is not trusted: {cause.verify_message}")
-        if isinstance(cause, ssl.SSLError):
-            return TryAgain(f"no TLS with {self._place}: {cause.reason}", destination=True)
-        return TryAgain(f"{self._place} hung up before the mail was sent", destination=True)
+            cause = error if isinstance(error, ssl.SSLError) else error.__cause__
+            raise no_tls(self._place, cause) from None
 
     async def _secure(self, client: aiosmtplib.SMTP) -> None:
         if not client.supports_extension("starttls"):

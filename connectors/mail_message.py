@@ -70,11 +70,11 @@ def build(event: Event, key: str, envelope: Envelope, subject: str, text: str, h
     message["Date"] = event.received_at
     message["Message-ID"] = message_id(key, envelope.domain)
     if event.entity:
-        message["References"] = f"<{_digest(f'{event.store} {event.entity}')}@{envelope.domain}>"
+        message["References"] = thread_id(event, envelope.domain)
     message["Auto-Submitted"] = "auto-generated"
     message["X-Auto-Response-Suppress"] = "All"
     message["X-Litekart-Event"] = clean(event.id)
-    message["X-Litekart-Event-Type"] = clean(event.type)
+    message["X-Litekart-Event-Type"] = clean(event.type, 50)
     message.set_content(_body(text))
     message.add_alternative(_body(html), subtype="html")
     message.set_boundary(f"=={_digest(key)}==")
@@ -85,6 +85,11 @@ def message_id(key: str, domain: str) -> str:
     """`<key@domain>`; a key that would be too long for one line stands there as its hash."""
     left = quote(key, safe="!#$&'*+-/=?^_`{|}~.")
     return f"<{left if len(left) <= LONGEST_KEY else _digest(key)}@{domain}>"
+
+
+def thread_id(event: Event, domain: str) -> str:
+    """A parent that all mails about one entity share. Short: Python folds what is longer into encoded words."""
+    return f"<{_digest(f'{domain} {event.store} {event.entity}')}@litekart-hub.invalid>"
 
 
 def is_address(text: str) -> bool:

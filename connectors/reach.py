@@ -1,12 +1,15 @@
-"""Connecting, and nothing sent: what the connectors' checks share."""
+"""Connecting and securing the line, and nothing sent: what the connectors' checks share."""
 
 import asyncio
 import contextlib
 import ssl
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from hub.connector import Context, TryAgain
+import httpx
+
+from hub.connector import Context, HoldRoute, TryAgain
 
 
 def web_address(text: str) -> SplitResult | None:
@@ -30,7 +33,7 @@ async def connected(ctx: Context, host: str, port: int) -> Any:
 async def reach(ctx: Context, url: str) -> str:
     """`host:port` of `url`, once a connection, over https a trusted one, stood. Raises as `connected` does.
 
-    A certificate that is not trusted flies as ssl.SSLCertVerificationError.
+    A certificate that is not trusted raises HoldRoute.
     """
     parts = urlsplit(url)
     host, secure = parts.hostname or "", parts.scheme == "https"
@@ -44,18 +47,28 @@ async def reach(ctx: Context, url: str) -> str:
 
 
 async def _handshake(sock: Any, host: str) -> None:
-    context = ssl.create_default_context()
     try:
-        _, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname=host)
-    except ssl.SSLCertVerificationError:
-        raise
+        _, writer = await asyncio.open_connection(sock=sock, ssl=tls_context(), server_hostname=host)
     except OSError as error:
-        raise TryAgain(f"{host} does not speak TLS: {plainly(error)}", destination=True) from None
+        raise no_tls(host, error) from None
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
 
 
-def plainly(error: OSError) -> str:
-    """What went wrong, in the system's words."""
-    return error.strerror or str(error) or type(error).__name__
+def tls_context(ca_file: Path | None = None) -> ssl.SSLContext:
+    """Trusts the certificates in `ca_file` alone; without one, those that `ctx.http` does. Raises OSError."""
+    if ca_file is not None:
+        return ssl.create_default_context(cafile=ca_file)
+    context = httpx.create_ssl_context(trust_env=False)
+    context.load_default_certs()
+    return context
+
+
+def no_tls(place: str, error: BaseException | None) -> TryAgain | HoldRoute:
+    """What a failed handshake means."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return HoldRoute(f"the certificate of {place} is not trusted: {error.verify_message}")
+    if isinstance(error, ssl.SSLError):
+        return TryAgain(f"no TLS with {place}: {error.reason or error}", destination=True)
+    return TryAgain(f"{place} hung up before anything was sent", destination=True)

@@ -4,6 +4,7 @@ Needs the extra `testing` (aiosmtpd), so it is imported by name: `from hub.testi
 """
 
 import asyncio
+import logging
 import ssl
 from collections import defaultdict, deque
 from dataclasses import dataclass, field
@@ -84,6 +85,8 @@ class MailServer:
         return await self.mails.wait(count, timeout)
 
     async def __aenter__(self) -> Self:
+        # aiosmtpd warns of its own use of its own deprecated attribute at every sign-in.
+        logging.getLogger("mail.log").setLevel(logging.ERROR)
         loop = asyncio.get_running_loop()
         wrapped = self.tls if self.implicit else None
         self._server = await loop.create_server(lambda: _Session(self), "127.0.0.1", self.port, ssl=wrapped)
@@ -184,7 +187,7 @@ class _Session(SMTP):
         if status.startswith("2"):
             message = BytesParser(policy=default).parsebytes(content)
             assert isinstance(message, EmailMessage)
-            mail = Mail(envelope.mail_from, tuple(envelope.rcpt_tos), message, content, session.login_data)
+            mail = Mail(envelope.mail_from, tuple(envelope.rcpt_tos), message, content, session.auth_data)
             await self._mail_server.mails.add(mail)
         return status
 
