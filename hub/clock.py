@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 def system_time() -> datetime:
@@ -39,6 +38,5 @@ def from_micros(micros: int) -> datetime:
 
 
 def new_id(prefix: str) -> str:
-    """A fresh id such as `evt_01jd…`: 48 bits of milliseconds, 80 random ones, in Crockford's base 32."""
-    value = (time.time_ns() // 1_000_000 << 80) | int.from_bytes(os.urandom(10), "big")
-    return f"{prefix}_" + "".join([ALPHABET[value >> shift & 31] for shift in range(125, -1, -5)])
+    """A fresh id such as `evt_019ab…`: 48 bits of milliseconds, so that ids sort by time, and 80 random ones."""
+    return f"{prefix}_{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"

@@ -58,7 +58,14 @@ def test_no_other_signature_does(body: bytes, signature: bytes) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [bytes.upper, lambda s: b" " + s, lambda s: s + b" ", lambda s: s[:-1], lambda s: s + b"0", lambda s: b"sha256=" + s],
+    [
+        bytes.upper,
+        lambda s: b" " + s,
+        lambda s: s + b" ",
+        lambda s: s[:-1],
+        lambda s: s + b"0",
+        lambda s: b"sha256=" + s,
+    ],
 )
 def test_only_64_lower_case_hex_digits_are_a_signature(change: Any) -> None:
     body = body_of()

@@ -1,0 +1,160 @@
+"""Hubs as processes of their own, for tests that kill, stop and watch them from outside."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SECRET = "the webhook secret of the test shop"
+START_WITHIN = 20.0
+STOP_WITHIN = 30.0
+QUICK = ["50ms", "100ms", "200ms", "400ms", "800ms"]
+
+
+def route(url: str, **more: Any) -> dict[str, Any]:
+    """A route of the webhook connector to `url`, with a quick schedule."""
+    base = {"connector": "webhook", "settings": {"url": url}, "timeout": "2s", "retry": {"schedule": QUICK}}
+    return base | more
+
+
+def config_of(routes: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A config for one store `main`, on free ports, short leases, everything on loopback allowed."""
+    base: dict[str, Any] = {
+        "server": {"port": 0},
+        "network": {"allow": ["127.0.0.1:*", "localhost:*"]},
+        "worker": {"lease_margin": "1s"},
+        "log": {"format": "json", "level": "info"},
+        "stores": {"main": {"url": "http://shop.test", "webhook_secrets": [SECRET]}},
+        "routes": routes,
+    }
+    return base | more
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return path
+
+
+@dataclass
+class HubProcess:
+    """One hub process; its log lines as they came, and the URL it listens on."""
+
+    process: asyncio.subprocess.Process
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    ended: bool = False
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def url(self) -> str:
+        return next(str(line["url"]) for line in reversed(self.lines) if line.get("event") == "hub.listening")
+
+    async def read(self) -> None:
+        assert self.process.stderr is not None
+        async for raw in self.process.stderr:
+            try:
+                line = json.loads(raw)
+            except ValueError:
+                line = {"event": raw.decode(errors="replace").rstrip()}
+            async with self.changed:
+                self.lines.append(line)
+                self.changed.notify_all()
+        async with self.changed:
+            self.ended = True
+            self.changed.notify_all()
+
+    async def said(self, event: str, count: int = 1, timeout: float = START_WITHIN, **fields: Any) -> dict[str, Any]:
+        """The `count`-th log line of that event with those fields. Raises with the log if it does not come."""
+
+        def found() -> list[dict[str, Any]]:
+            return [
+                line
+                for line in self.lines
+                if line.get("event") == event and all(line.get(name) == value for name, value in fields.items())
+            ]
+
+        try:
+            async with asyncio.timeout(timeout), self.changed:
+                await self.changed.wait_for(lambda: len(found()) >= count or self.ended)
+        except TimeoutError:
+            pass
+        if len(found()) < count:
+            last = "\n".join(json.dumps(line) for line in self.lines[-30:])
+            raise AssertionError(f"the hub did not say {event} {fields}; its last lines:\n{last}")
+        return found()[count - 1]
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    async def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+
+    async def stop(self) -> int:
+        """SIGTERM, and its exit code."""
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(STOP_WITHIN):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def hub_process(
+    config: Path, *command: str, module: Sequence[str] = ("hub.cli",), env: dict[str, str] | None = None
+) -> AsyncIterator[HubProcess]:
+    """`hub COMMAND --config CONFIG` in a process; ready when it listens or works. Killed at the end if still there."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", *module, *command, "--config", str(config),
+        stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, limit=2**20,
+        env={**os.environ, **(env or {})},
+    )  # fmt: skip
+    hub = HubProcess(process)
+    reading = asyncio.create_task(hub.read())
+    try:
+        await hub.said("hub.working" if command[0] == "work" else "hub.listening")
+        yield hub
+    finally:
+        if process.returncode is None and command[0] != "up":
+            await hub.kill()
+        elif process.returncode is None:
+            await _end(hub)
+        await reading
+
+
+async def _end(hub: HubProcess) -> None:
+    """A hub that a test left running is stopped in good order; killed where it is stopped or hangs."""
+    os.kill(hub.pid, signal.SIGCONT)
+    try:
+        await hub.stop()
+    except TimeoutError:
+        await hub.kill()
+
+
+async def command(config: Path, *words: str, env: dict[str, str] | None = None) -> tuple[int, Any, str]:
+    """Run `hub WORDS --json`; exit code, parsed output (or its text), standard error."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "hub.cli", *words, "--config", str(config),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL,
+        env={**os.environ, **(env or {})},
+    )  # fmt: skip
+    out, err = await process.communicate()
+    try:
+        parsed = json.loads(out)
+    except ValueError:
+        parsed = out.decode(errors="replace")
+    assert process.returncode is not None
+    return process.returncode, parsed, err.decode(errors="replace")
