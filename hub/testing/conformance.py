@@ -30,7 +30,7 @@ from hub.clock import new_id
 from hub.connector import Connector, Context, Effect, Event, Receipt, Secret
 from hub.errors import Outcome, Skip, TryAgain
 from hub.language import compile_template, names_for
-from hub.outcome import of_status, outcome_of
+from hub.outcome import is_fault, of_status, outcome_of
 from hub.testing.samples import EVENT_TYPES, event_of, sample
 from hub.testing.sink import Answer, HttpSink, Received
 
@@ -164,9 +164,10 @@ class ConnectorTests:
 
     def sent(self, counterpart: Any) -> list[bytes]:
         """All that has arrived, each without what may differ between two attempts."""
-        return [self._comparable(request) for request in counterpart.received]
+        return [self.comparable(request) for request in counterpart.received]
 
-    def _comparable(self, request: Received) -> bytes:
+    def comparable(self, request: Received) -> bytes:
+        """A request as bytes, without `changing_headers`."""
         lines = [
             f"{name}: {value}"
             for name, value in sorted(request.headers.multi_items())
@@ -338,9 +339,8 @@ class ConnectorTests:
 
 
 def _read(error: Exception) -> Outcome:
-    outcome = outcome_of(error, datetime.now(UTC))
-    assert not outcome.reason.startswith("a fault in the connector"), f"{type(error).__name__}: {error}"
-    return outcome
+    assert not is_fault(error), f"an error that says nothing to the hub: {type(error).__name__}: {error}"
+    return outcome_of(error, datetime.now(UTC))
 
 
 def _secrets(value: Any) -> Iterator[str]:

@@ -1,0 +1,101 @@
+"""docs/connector.md is true: its connector passes its tests, its tables are the code's."""
+
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from hub import connector, errors
+from hub.connector import Connector, Context
+from hub.outcome import of_smtp_code, of_status, outcome_of
+from hub.testing import ConnectorTests
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "connector.md").read_text(encoding="utf-8")
+INI = """[pytest]
+asyncio_mode = auto
+asyncio_default_fixture_loop_scope = function
+filterwarnings = error
+"""
+PYTHON = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+
+
+def test_the_guides_connector_passes_the_guides_tests(tmp_path: Path) -> None:
+    chime, kit, own = PYTHON
+    (tmp_path / "litekart_chime.py").write_text(chime, encoding="utf-8")
+    (tmp_path / "test_chime.py").write_text(kit, encoding="utf-8")
+    (tmp_path / "test_text.py").write_text(own, encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text(INI, encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(tmp_path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    kit_tests = [name for name in dir(ConnectorTests) if name.startswith("test_")]
+    assert f"{len(kit_tests) + 1} passed" in run.stdout
+
+
+def rows(head: str) -> list[list[str]]:
+    """The cells of the table whose head row begins with `head`."""
+    lines = GUIDE.split(f"| {head} |", 1)[1].splitlines()[2:]
+    table = lines[: next(place for place, line in enumerate(lines) if not line.startswith("|"))]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+
+
+def test_every_outcome_is_explained() -> None:
+    explained = {row[0].strip("`").split("(")[0] for row in rows("raise")}
+    offered = {
+        name for name in connector.__all__
+        if isinstance(cls := getattr(connector, name), type) and issubclass(cls, errors.Outcome)
+    }  # fmt: skip
+    assert explained == offered
+
+
+def test_the_table_of_what_flies_is_the_codes() -> None:
+    told = {row[1].split("`")[1]: row[0] for row in rows("what flies") if "HTTP" in row[0]}
+    for status in [*range(300, 309), *range(400, 452), *range(500, 512)]:
+        outcome = type(of_status(status)).__name__
+        named = [name for name, cell in told.items() if names(cell, status)]
+        assert named == [outcome] or (not named and outcome == "Rejected"), f"{status}: {outcome}, told {named}"
+    for code in (530, 534, 535):
+        assert type(of_smtp_code(code, "")).__name__ == "HoldRoute"
+        assert str(code) in told["HoldRoute"]
+    assert type(of_smtp_code(451, "")).__name__ == "TryAgain"
+    assert type(of_smtp_code(550, "")).__name__ == "Rejected"
+
+
+def names(cell: str, status: int) -> bool:
+    """Whether the HTTP part of a cell names that status, itself or as 3xx."""
+    http = next(piece for piece in cell.split(";") if "HTTP" in piece)
+    return "other" not in http and (str(status) in http or f"{status // 100}xx" in http)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (httpx.ConnectError("no"), errors.TryAgain),
+        (httpx.ReadTimeout("no"), errors.TryAgain),
+        (httpx.RemoteProtocolError("no"), errors.TryAgain),
+        (errors.TemplateError("no"), errors.Rejected),
+        (KeyError("no"), errors.TryAgain),
+    ],
+)
+def test_the_rest_of_that_table(error: Exception, expected: type[errors.Outcome]) -> None:
+    assert type(outcome_of(error, datetime.now(UTC))) is expected
+
+
+def test_every_part_of_ctx_is_explained() -> None:
+    for name in Context.__dataclass_fields__:
+        assert f"`{name}" in GUIDE, f"ctx.{name} is not in the guide"
+
+
+def test_every_method_of_a_connector_is_explained() -> None:
+    for name in ("open", "deliver", "check", "preview", "close", "reads_state"):
+        assert hasattr(Connector, name)
+        assert name in GUIDE
