@@ -25,6 +25,7 @@ VARIABLE = re.compile(r"\$(\$?)\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})?")
 ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*", re.DOTALL)
 DOUBLE_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?', re.DOTALL)
 SINGLE_QUOTED = re.compile(r"'([^']*)'\s*(?:#.*)?", re.DOTALL)
+TAGS = {"map", "seq", "str", "null", "bool", "int", "float"}
 ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -117,13 +118,18 @@ def _syntax(name: str, source: str, error: yaml.YAMLError) -> str:
     if mark is None:
         return f"{name}: not YAML: it has a character that text files do not have"
     # A secret may stand where PyYAML expects a name: what it quotes is shown only where it is punctuation.
-    problem = re.sub(r"'(?!<)[^']{2,}'|(?<=alias ).*", "…", getattr(error, "problem", None) or "not YAML")
+    problem = re.sub(r"'([^']*)'|(?<=alias ).*", _punctuation, getattr(error, "problem", None) or "not YAML")
     hint = ""
     if "alias" in problem:
         hint = "; text that starts with * needs quotes"
     elif "${" in "".join(source.splitlines()[mark.line : mark.line + 1]):
         hint = '; put "${NAME}" in quotes'
     return f"{name}:{mark.line + 1}: not YAML: {problem}{hint}"
+
+
+def _punctuation(found: re.Match[str]) -> str:
+    shown = found[1] is not None and (len(found[1]) == 1 or found[1].startswith("<"))
+    return found[0] if shown else "…"
 
 
 class _Builder:
@@ -139,6 +145,9 @@ class _Builder:
         self.left -= 1
         if self.left < 0 or len(place) > MAX_DEPTH:
             raise ConfigError(self.file.at(place, "too many values, or nested too deeply"))
+        if node.tag.removeprefix("tag:yaml.org,2002:") not in TAGS:
+            self.problem(place, "a tag is not used here; text that starts with ! needs quotes")
+            return None
         if isinstance(node, yaml.MappingNode):
             return {key: self.value(item, (*place, key)) for key, item in self.pairs(node, place)}
         if isinstance(node, yaml.SequenceNode):
@@ -172,10 +181,15 @@ class _Builder:
                 return int(text)
             case "float":
                 return float(text)
-            case "str" | "int":
-                return self.filled(text, place)
-        self.file.problems.append(self.file.at(place, "a tag is not used here; text that starts with ! needs quotes"))
-        return None
+        return self.filled(self.characters(text, place), place)
+
+    def characters(self, text: str, place: Place) -> str:
+        """Two escapes make one character beyond U+FFFF, as in JSON; half of one is no character."""
+        try:
+            return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self.problem(place, "has half a character: a \\u escape is missing its other half")
+            return ""
 
     def filled(self, text: str, place: Place) -> str:
         return VARIABLE.sub(lambda found: self.variable(found, place), text) if "${" in text else text
