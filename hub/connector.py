@@ -172,7 +172,7 @@ class Connector(ABC):
     class Settings(BaseModel):
         """What the route's `settings` may hold: unknown keys are errors, values never change."""
 
-        model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+        model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, hide_input_in_errors=True)
 
     reads_state: ClassVar[bool] = False
     """True: it fetches the present state before it acts, so a repeated state event makes it look again."""

@@ -352,13 +352,14 @@ def _change(connection: Connection, now: datetime, item: Finished, row: Row[Any]
     values = {name: getattr(row, name) for name in SETTLED} | {"of": row.id, "lost": 0}
     if row.status != "pending":
         # Cancelled while under way: only a real delivery still counts.
-        return values | ({"status": "delivered", "error_key": None} if settlement.status == "delivered" else {})
+        kept = {"status": "delivered", "error_key": None, "last_error": None}
+        return values | (kept if settlement.status == "delivered" else {})
     values |= {
         "status": settlement.status,
         "next_attempt_at": settlement.due,
         "budget": row.budget + settlement.more_budget,
         "error_key": settlement.error_key,
-        "last_error": settlement.reason,
+        "last_error": None if settlement.status == "delivered" else settlement.reason,
     }
     if row.again and (settlement.status == "delivered" or settlement.outcome == "skip"):
         look = fresh_look(connection, now, row)
