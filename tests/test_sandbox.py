@@ -1,0 +1,156 @@
+"""Templates that try to get out, or to use up the hub: each ends in a TemplateError, soon."""
+
+import resource
+import time
+from decimal import Decimal
+
+import pytest
+
+from hub.errors import TemplateError
+from hub.language import compile_condition, compile_template, names_for
+from tests.test_language import DATA, event_of, failure, named, rendered
+
+BIG = "'" + "a" * 20_000 + "'"
+GROW = "{% set ns = namespace(x=SEED) %}{% for i in range(1000) %}{% set ns.x = STEP %}{% endfor %}{{ ns.x }}"
+
+
+def growing(seed: str, step: str) -> str:
+    return GROW.replace("SEED", seed).replace("STEP", step)
+
+
+ESCAPES = [
+    "{{ ''.__class__.__mro__ }}",
+    "{{ ''['__class__'] }}",
+    "{{ data.__class__ }}",
+    "{{ data.items.append(1) }}",
+    "{{ data.update({'a': 1}) }}",
+    "{{ data.pop('total') }}",
+    "{{ event.__init__.__globals__ }}",
+    "{{ range.__call__ }}",
+    "{{ namespace.__init__ }}",
+    "{{ self.__init__ }}",
+    "{{ cycler.__init__.__globals__ }}",
+    "{{ lipsum.__globals__ }}",
+    "{{ joiner }}",
+    "{{ '{0.__class__}'.format(1) }}",
+    "{{ '{0.__class__}'.format_map({}) }}",
+    "{{ '%(x.__class__)s' % {'x': 1} }}",
+    "{{ data | attr('__class__') }}",
+    "{{ [data] | map(attribute='__class__') | list }}",
+    "{{ [''] | map(attribute='__class__.__mro__') | list }}",
+    "{{ [1] | groupby('__class__') | list }}",
+    "{{ ['', 'a'] | sort(attribute='__class__') }}",
+    "{{ event.occurred_at.__reduce__() }}",
+    "{{ event.occurred_at.strftime('%1000000000Y') }}",
+    "{% for x in [1] %}{{ loop.__init__.__globals__ }}{{ loop._iterator }}{% endfor %}",
+    "{% set ns = namespace() %}{{ ns.__class__ }}",
+    "{{ ('a' | escape).__html__() }}",
+    "{{ data.customer.items() }}",
+    "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+    "{% extends 'x' %}",
+    "{% import 'x' as y %}",
+    "{{ x.gi_frame }}",
+]
+BOMBS = [
+    "{{ 'a' * 10**9 }}",
+    "{{ 10**9 * 'a' }}",
+    "{{ [0] * 10**9 }}",
+    "{{ 10 ** 10 ** 9 }}",
+    "{{ 2 ** 100000 * 2 ** 100000 }}",
+    "{{ (9999 ** 300) ** 300 }}",
+    "{{ 'a'.center(10**9) }}",
+    "{{ 'a'.ljust(10**9) }}{{ 'a'.zfill(10**9) }}",
+    "{{ '\\t'.expandtabs(10**9) }}",
+    "{{ 'a' | center(10**9) }}",
+    "{{ '%1000000000d' % 1 }}",
+    "{{ '%.1000000000f' % 1.5 }}",
+    "{{ '%*d' % (10**9, 1) }}",
+    "{{ '%((a))1000000000d' % {'(a)': 1} }}",
+    "{{ '%1000000000d' | format(1) }}",
+    "{{ '{:1000000000}'.format(1) }}",
+    "{{ '%s' * 5000 % ((" + BIG + ",) * 5000) }}",
+    "{{ '%d' % huge }}",
+    "{{ huge | int }}{{ huge | round }}{{ huge | money }}",
+    "{{ ('1e999999999' | money) }}",
+    "{{ 2.5 | round(1000000000) }}",
+    "{{ 2.5 | round(1000000000, 'ceil') }}",
+    "{{ (" + BIG + " * 10) | replace('a', " + BIG + ") }}",
+    "{{ (" + BIG + ").replace('a', " + BIG + ") }}",
+    "{{ ('a\\n' * 50000) | indent(10**9) }}",
+    "{{ range(10**9) | list }}",
+    "{{ range(10000) | map('replace', '', " + BIG + ") | list }}",
+    "{{ range(10000) | map('default', 'x') | join(" + BIG + ") }}",
+    "{{ ([" + BIG + "] * 1000) | join }}",
+    "{{ range(10000) | map('string') | map('indent', 200) | list | length }}{% for x in range(10000) %}{% for y in "
+    "range(10000) %}{% endfor %}{% endfor %}",
+    "{% for a in range(10000) %}{% for b in range(10000) %}{% endfor %}{% endfor %}",
+    "{% for a in range(10000) %}{% for b in range(10000) %}{% set x = a * b %}{% endfor %}{% endfor %}",
+    "{% for a in range(10000) %}{{ " + BIG + " }}{% endfor %}",
+    "{% for a in range(10000) %}{{ range(10000) | sort | list | length }}{% endfor %}",
+    "{% for a in range(10000) %}{{ range(10000) | select | select | list | length }}{% endfor %}",
+    "{{ range(10000) | map('list') | list }}{{ [[1]] * 10000 | sum(start=[]) }}",
+    "{% for a in data.flood %}{% for b in data.flood %}{{ a == b }}{% endfor %}{% endfor %}",
+    "{{ data.flood | groupby('x') }}",
+    growing("'a'", "ns.x ~ ns.x"),
+    growing("'a'", "ns.x + ns.x"),
+    growing("[1]", "[ns.x, ns.x]"),
+    growing("[1]", "(ns.x, ns.x)"),
+    growing("[1]", "{1: ns.x, 2: ns.x}"),
+    growing("[1]", "ns.x + ns.x"),
+    growing("3", "ns.x * ns.x"),
+    growing("3", "ns.x ** 3"),
+    growing("'a'", "ns.x | replace('a', 'aaaaaaaa')"),
+    growing("'a'", "[ns.x, ns.x] | join"),
+    growing("'a'", "'%s%s' % (ns.x, ns.x)"),
+    growing("'a'", "(ns.x ~ '\\n') | indent(200)"),
+    growing("'<'", "(ns.x | escape) ~ ns.x"),
+    growing("'a'", "[ns.x] | json | json"),
+    growing("1", "namespace(a=ns.x, b=ns.x)"),
+    "{{ " + "[" * 300 + "]" * 300 + " }}",
+    "{{ " + "-" * 5000 + "1 }}",
+    "{{ " + "1+" * 5000 + "1 }}",
+    "{{ '%0200d' * 300 % " + "((1,) * 300) | list }}",
+    "{{ " + "a|upper|lower" * 2000 + " }}",
+    "{% if x %}" * 50 + "{% endif %}" * 50,
+    "{{ a }}" * 9000,
+]
+
+
+def run(source: str) -> str:
+    names = names_for(event_of(DATA), public_url=None)
+    names["data"] = {**DATA, "flood": [0] * 200_000}
+    return compile_template(source).render({**names, "huge": Decimal("1e999999999"), "a": "x", "x": 1})
+
+
+@pytest.mark.parametrize("source", ESCAPES)
+def test_a_template_does_not_get_out(source: str) -> None:
+    failure(lambda: run(source))
+
+
+@pytest.mark.parametrize("source", BOMBS)
+@pytest.mark.parametrize("html", [False, True], ids=["text", "html"])
+def test_a_template_does_not_burn_time_or_memory(source: str, html: bool) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.thread_time()
+    try:
+        names = {**names_for(event_of(DATA), public_url=None), "huge": Decimal("1e999999999"), "a": "x", "x": 1}
+        names["data"] = {**DATA, "flood": [0] * 200_000}
+        made = compile_template(source, html=html).render(names)
+    except TemplateError:
+        made = ""
+    assert time.thread_time() - started < 1
+    assert len(made) <= 256 * 1024
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
+
+
+def test_output_is_cut_off_while_it_is_made() -> None:
+    source = "{% for a in range(10000) %}{{ data.text }}{% endfor %}"
+    assert failure(lambda: rendered(source, {"text": "x" * 100_000})) == "a text grows over 256 KiB"
+    assert len(rendered("{% for a in range(26) %}{{ data.text }}{% endfor %}", {"text": "x" * 10_000})) == 260_000
+
+
+def test_a_condition_cannot_burn_time_either() -> None:
+    started = time.thread_time()
+    condition = compile_condition("range(10000) | map('string') | map('replace', '', data.text) | list | length > 1")
+    failure(lambda: condition.holds(named({"text": "x" * 100_000})))
+    assert time.thread_time() - started < 1
