@@ -214,12 +214,12 @@ def finish(
         schedule=line.route.retry.schedule,
         chance=random.random(),  # noqa: S311 - jitter is no secret
     )
-    settlement = settlement.with_reason(hub.redact(settlement.reason), spare)
+    settlement = settlement.with_reason(redacted(hub, settlement.reason), spare)
     answer = result.answer if isinstance(result, Receipt) else None
 
     def step(breaker: Breaker, at: Any) -> Breaker:
         stepped = after_result(breaker, result, at)
-        return stepped if stepped.reason is None else stepped.with_reason(hub.redact(stepped.reason))
+        return stepped if stepped.reason is None else stepped.with_reason(redacted(hub, stepped.reason))
 
     return Finished(
         delivery_id=delivery.id,
@@ -230,9 +230,14 @@ def finish(
         step=step,
         stop_until=stopped_until(result, now),
         status_code=spent.status_code,
-        request=hub.redact(spent.request),
-        response=hub.redact(answer or spent.response),
+        request=redacted(hub, spent.request),
+        response=redacted(hub, answer or spent.response),
     )
+
+
+def redacted(hub: Hub, value: str | None) -> str | None:
+    """`value` without secrets."""
+    return None if value is None else hub.redact(value)
 
 
 async def written(hub: Hub, finished: Finished) -> str:

@@ -28,7 +28,8 @@ from hub.config import Config
 from hub.database import Database, open_database
 from hub.errors import CommandError, ConfigError
 from hub.jobs import Bells, open_bells
-from hub.runtime import Hub, open_hub
+from hub.logs import configure_logs
+from hub.runtime import Hub, open_hub, redactor
 from hub.schema import require_current, upgrade
 from hub.store.workers import end_leases
 from hub.valkey import open_valkey
@@ -73,7 +74,7 @@ class Listening:
 
 async def up(config: Config, ready: Callable[[str], None] = lambda url: None) -> None:
     """The whole hub in one process, until SIGTERM or SIGINT. `ready` is told the URL once it listens."""
-    stop = _stop_signal()
+    stop = _begin(config)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(exclusive(config))
         database = await stack.enter_async_context(opened_database(config))
@@ -92,7 +93,7 @@ async def up(config: Config, ready: Callable[[str], None] = lambda url: None) ->
 
 async def serve(config: Config, ready: Callable[[str], None] = lambda url: None) -> None:
     """A receiver, beside others, on PostgreSQL."""
-    stop = _stop_signal()
+    stop = _begin(config)
     async with AsyncExitStack() as stack:
         hub = await stack.enter_async_context(shared_hub(config))
         listening = await stack.enter_async_context(serving(hub))
@@ -102,7 +103,7 @@ async def serve(config: Config, ready: Callable[[str], None] = lambda url: None)
 
 async def work(config: Config) -> None:
     """A worker, beside others, on PostgreSQL."""
-    stop = _stop_signal()
+    stop = _begin(config)
     async with AsyncExitStack() as stack:
         hub = await stack.enter_async_context(shared_hub(config))
         await stack.enter_async_context(running(hub))
@@ -144,7 +145,11 @@ async def redis_settings(config: Config) -> AsyncIterator[RedisSettings]:
         yield valkey.settings
 
 
-def _stop_signal() -> asyncio.Event:
+def _begin(config: Config) -> asyncio.Event:
+    """Send the log where the config says; the event that a signal to stop sets."""
+    configure_logs(config.log.level, config.log.format, redactor(config))
+    for warning in config.warnings:
+        log.warning("config.doubtful", about=warning)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

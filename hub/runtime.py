@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,18 +26,18 @@ MEASURE_EVERY = 60.0
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True)
-class Redactor:
-    """Replaces every known secret in a text."""
+def redactor(config: Config) -> Callable[[str], str]:
+    """Replaces every secret of the config in a text."""
+    # Longest first, so that a secret inside another leaves no rest.
+    secrets = sorted(config.secrets(), key=len, reverse=True)
 
-    secrets: tuple[str, ...]
-
-    def __call__(self, value: str | None) -> str | None:
-        if value is None:
-            return None
-        for secret in self.secrets:
-            value = value.replace(secret, "****")
+    def redact(value: str) -> str:
+        for secret in secrets:
+            if secret in value:
+                value = value.replace(secret, "****")
         return value
+
+    return redact
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Hub:
     writer: Writer
     bells: Bells
     keys: Mapping[str, tuple[SigningKey, ...]]
-    redact: Redactor
+    redact: Callable[[str], str]
     worker_id: str
 
     def now(self) -> datetime:
@@ -80,8 +80,7 @@ async def open_hub(config: Config, database: Database, bells: Bells) -> AsyncIte
             name: tuple(SigningKey.of(secret.reveal()) for secret in store.webhook_secrets)
             for name, store in config.stores.items()
         },
-        # Longest first, so that a secret inside another leaves no rest.
-        redact=Redactor(tuple(sorted(config.secrets(), key=len, reverse=True))),
+        redact=redactor(config),
         worker_id=f"{new_id('wrk')}@{socket.gethostname()}:{os.getpid()}",
     )
     keeping_time = asyncio.create_task(keep_time(database, clock), name="clock")

@@ -1,0 +1,68 @@
+"""The log: one wide structured line a step, to standard error; no line shows a secret or a control character."""
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+from hub.models import harmless
+
+LONGEST = 8_000
+# Libraries speak here only when something is wrong; what the hub did, it says itself.
+LIBRARIES = ("uvicorn", "arq", "aiohttp", "asyncio", "aiosmtplib", "httpx")
+
+
+def configure_logs(level: str, form: str, redact: Callable[[str], str]) -> None:
+    """Send the hub's and its libraries' lines to standard error; `form` is text, json, or auto by the terminal."""
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        cleaner(redact),
+    ]
+    as_json = form == "json" or (form == "auto" and not sys.stderr.isatty())
+    renderer: Processor = (
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    for name in LIBRARIES:
+        logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+
+
+def cleaner(redact: Callable[[str], str]) -> Processor:
+    """Every text of a line without secrets and controls, cut to a bound."""
+
+    def clean(logger: Any, method: str, line: EventDict) -> EventDict:
+        # A traceback keeps its lines; anything else is one.
+        return {
+            name: _clean(value if name == "exception" else on_one_line(value), redact) for name, value in line.items()
+        }
+
+    return clean
+
+
+def on_one_line(value: Any) -> Any:
+    return " ".join(value.split("\n")) if isinstance(value, str) else value
+
+
+def _clean(value: Any, redact: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return harmless(redact(value), LONGEST)
+    return value if value is None or isinstance(value, bool | int | float) else _clean(str(value), redact)
