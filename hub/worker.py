@@ -5,7 +5,7 @@ whatever happens to Redis. What it finished rings its own bell, so that the next
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
@@ -203,11 +203,13 @@ class Worker:
         except TimeoutError:
             return
 
-    async def stop(self) -> None:
+    async def stop(self, loops: Sequence[asyncio.Future[None]]) -> None:
         """Take nothing more; give what is under way its grace, and give the rest back."""
         self.stopping.set()
         for bell in ("fan_out", "replay", *(f"deliver:{name}" for name in self.lines)):
             self.hub.bells.listen(bell).set()
+        # First the loops: a claim that is being written now still starts its attempts.
+        await asyncio.gather(*loops)
         if self.attempts:
             longest = max(line.timeout for line in self.lines.values())
             await asyncio.wait(self.attempts, timeout=min(longest + STOP_EXTRA, LONGEST_STOP))
@@ -231,8 +233,8 @@ async def running(hub: Hub) -> AsyncIterator[Worker]:
     try:
         yield worker
     finally:
-        await worker.stop()
-        await asyncio.gather(*tasks, arq)
+        await worker.stop(tasks)
+        await arq
         await hub.database.write(lambda connection: gone(connection, hub.worker_id))
         for line in worker.lines.values():
             await line.close()

@@ -156,6 +156,8 @@ def _next_batch(replay: Row[Any], left: int) -> Select[Any]:
         .where(
             matching(Filter.from_json(replay.filter)),
             DELIVERY.c.status.in_(DONE),
+            # One that was cancelled while under way is not done before its attempt is.
+            DELIVERY.c.lease_until.is_(None),
             DELIVERY.c.id > replay.cursor,
             DELIVERY.c.created_at <= replay.at,
         )
@@ -195,7 +197,7 @@ def along(
         .with_for_update()
     ).first()
     if there is not None:
-        if there.status in DONE:
+        if there.status in DONE and there.lease_until is None:
             again(connection, there, due, replay)
         return
     event = connection.execute(select(EVENT).where(EVENT.c.id == row.event_id)).one()
