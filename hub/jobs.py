@@ -55,7 +55,8 @@ log = structlog.get_logger()
 def settings_of(url: str) -> RedisSettings:
     """How to reach the Redis at `redis://`, `rediss://` or `unix://`. Raises ConfigError.
 
-    arq takes user and password as they stand in the URL, where some characters must be written as %xx.
+    arq takes user and password as they stand in the URL, where some characters must be written as %xx, and would
+    take any host's certificate for `rediss://`.
     """
     try:
         settings = RedisSettings.from_dsn(url)
@@ -63,6 +64,7 @@ def settings_of(url: str) -> RedisSettings:
         raise ConfigError("redis: not a usable URL; write redis://user:password@host:6379/0") from None
     settings.username = settings.username and unquote(settings.username)
     settings.password = settings.password and unquote(settings.password)
+    settings.ssl_check_hostname = settings.ssl
     return settings
 
 
@@ -76,11 +78,7 @@ def client(settings: RedisSettings) -> ArqRedis:
         username=settings.username,
         password=settings.password,
         ssl=settings.ssl,
-        ssl_keyfile=settings.ssl_keyfile,
-        ssl_certfile=settings.ssl_certfile,
         ssl_cert_reqs=settings.ssl_cert_reqs,
-        ssl_ca_certs=settings.ssl_ca_certs,
-        ssl_ca_data=settings.ssl_ca_data,
         ssl_check_hostname=settings.ssl_check_hostname,
         socket_timeout=SOCKET_TIMEOUT,
         socket_connect_timeout=SOCKET_TIMEOUT,

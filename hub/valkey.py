@@ -33,8 +33,9 @@ COMMAND = "valkey-server"
 PREFIX = "litekart-hub-"
 # A Unix socket's path has 104 bytes on macOS and 108 on Linux, the final NUL included.
 LONGEST_SOCKET_PATH = 103
-WATCH_EVERY = 0.1
+WATCH_EVERY = 0.25
 READY_WITHIN = 2.0
+FIRST_BACKOFF = 0.1
 MOST_BACKOFF = 1.0
 LIVED = 10.0
 
@@ -244,7 +245,7 @@ class EmbeddedValkey:
                     await asyncio.sleep(WATCH_EVERY)
                 log.warning("valkey.ended", pid=self.pid, next="it is started again")
                 self._end()
-            pause = 0.0 if time.monotonic() - since > LIVED else min(MOST_BACKOFF, 2 * pause + WATCH_EVERY)
+            pause = 0.0 if time.monotonic() - since > LIVED else min(MOST_BACKOFF, 2 * pause + FIRST_BACKOFF)
             await asyncio.sleep(pause)
             before, trouble = trouble, await self.start()
             if trouble is not None and trouble != before:

@@ -1,0 +1,54 @@
+"""Servers that tests share: one Valkey and one PostgreSQL for each test process, clean for each test."""
+
+from collections.abc import AsyncIterator, Iterator
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from tests.servers import PostgresServer, ValkeyServer
+
+
+@pytest.fixture(scope="session")
+def shared_valkey() -> Iterator[ValkeyServer]:
+    server = ValkeyServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def valkey_server(shared_valkey: ValkeyServer) -> ValkeyServer:
+    """A Valkey at `url` and `settings`, running and empty; a test may pause, kill and start it."""
+    shared_valkey.restore()
+    return shared_valkey
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL; a test that kills it starts it again."""
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+async def postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
+    """The URL of an empty database, which is dropped afterwards whoever still holds it."""
+    name = f"test_{uuid4().hex}"
+    await run_sql(postgres_server, f"CREATE DATABASE {name}")
+    yield postgres_server.url(name)
+    await run_sql(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def run_sql(server: PostgresServer, statement: str) -> None:
+    connection = await asyncpg.connect(server.url())
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
