@@ -35,16 +35,13 @@ from pydantic import (
 
 from hub.connector import Connector, Secret, Template
 from hub.errors import ConfigError, TemplateError
+from hub.event import EVENT_TYPES
 from hub.language import Condition, compile_condition, compile_template
 from hub.problems import Inner, inner_problem, problem_lines, raise_inner
 from hub.sandbox import near, shortened
 from hub.units import Duration, RateSetting
 from hub.yamlfile import Place, YamlFile, read_yaml
 
-EVENT_TYPES = (
-    "order.placed", "order.updated", "order.cancelled", "product.created", "product.updated",
-    "customer.registered", "payment.completed", "inventory.low",
-)  # fmt: skip
 CONNECTORS = "litekart_hub.connectors"
 RESERVED_STORE = "hub"
 DEFAULT_SCHEDULE = ("5s", "1m", "5m", "30m", "2h", "5h", "10h", "24h", "24h")

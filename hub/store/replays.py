@@ -31,12 +31,14 @@ class Filter:
 
     def as_json(self) -> dict[str, Any]:
         parts: dict[str, Any] = {name: value for name, value in asdict(self).items() if value}
-        return {name: to_micros(value) if isinstance(value, datetime) else value for name, value in parts.items()}
+        return {name: to_micros(part) if isinstance(part, datetime) else part for name, part in parts.items()}
 
     @classmethod
     def from_json(cls, parts: dict[str, Any]) -> "Filter":
-        moments = {name: from_micros(parts[name]) for name in ("since", "until") if name in parts}
-        return cls(**{**parts, **moments, "ids": tuple(parts.get("ids", ()))})
+        given: dict[str, Any] = dict(parts, ids=tuple(parts.get("ids", ())))
+        for name in {"since", "until"} & given.keys():
+            given[name] = from_micros(given[name])
+        return cls(**given)
 
 
 def matching(found: Filter) -> Any:
