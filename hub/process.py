@@ -31,6 +31,7 @@ from hub.jobs import Bells, open_bells
 from hub.logs import configure_logs
 from hub.runtime import Hub, open_hub, redactor
 from hub.schema import require_current, upgrade
+from hub.store import routes
 from hub.store.workers import end_leases
 from hub.valkey import open_valkey
 from hub.web.api import OPERATIONS, create_local_api
@@ -84,6 +85,7 @@ async def up(config: Config, ready: Callable[[str], None] = lambda url: None) ->
         hub = await stack.enter_async_context(open_hub(config, database, bells))
         if config.sqlite_path is not None:
             await database.write(lambda connection: end_leases(connection, hub.now()))
+        await tell_of_gone_routes(hub)
         await stack.enter_async_context(running(hub))
         await stack.enter_async_context(local_socket(hub))
         listening = await stack.enter_async_context(serving(hub))
@@ -106,9 +108,20 @@ async def work(config: Config) -> None:
     stop = _begin(config)
     async with AsyncExitStack() as stack:
         hub = await stack.enter_async_context(shared_hub(config))
+        await tell_of_gone_routes(hub)
         await stack.enter_async_context(running(hub))
         log.info("hub.working", worker=hub.worker_id)
         await stop.wait()
+
+
+async def tell_of_gone_routes(hub: Hub) -> None:
+    """Deliveries wait for routes that the config no longer has: said at start, so that nobody waits in vain."""
+    counts = await hub.database.read(routes.counts)
+    for name in sorted(counts.keys() - hub.config.routes.keys()):
+        waiting = counts[name].get("pending", 0) + counts[name].get("held", 0)
+        if waiting:
+            remedy = f"put it back, or `hub replay --route {name} --to OTHER`, or `hub cancel --route {name}`"
+            log.warning("route.gone", route=name, waiting=waiting, remedy=remedy)
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ remembered so that ops can see why, or Unavailable.
 import asyncio
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import orjson
 import structlog
@@ -16,7 +16,7 @@ from hub.clock import new_id, to_micros
 from hub.errors import CommandError, NotAnEvent, NotAuthenticated, Refusal, Unavailable, UnknownStore
 from hub.event import Parsed, content_hash, dedupe_key, parse, verify
 from hub.runtime import Hub
-from hub.store.events import Kept, NewEvent, keep_events
+from hub.store.events import Kept, NewEvent, get_repeat, keep_events
 from hub.store.refusals import RING, NewRefusal, count_refusals, get_refused, keep_refusals, mark_accepted
 
 SIGNATURE_HEADER = b"x-litekart-signature"
@@ -167,6 +167,19 @@ def kept_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
         if name in KEPT_HEADERS or name.startswith(KEPT_PREFIX)
     ]
     return dict(kept[:MOST_HEADERS])
+
+
+async def accept_repeat(hub: Hub, repeat_id: str) -> Kept:
+    """Let a repeat with other content in as an event of its own, once."""
+    row = await hub.database.read(lambda connection: get_repeat(connection, repeat_id))
+    if row is None:
+        raise CommandError(f"{repeat_id}: there is no such repeat; `hub show` of its event lists them")
+    incoming = Incoming(row.store, bytes(row.body), [], None)
+    event = new_event(hub, incoming, parse(incoming.body), row.secret)
+    own = replace(event, dedupe_key=b"r" + repeat_id.encode(), origin="repeat")
+    kept = await hub.writer.put(keep_events, own)
+    hub.bells.ring("fan_out")
+    return kept
 
 
 async def accept_refused(hub: Hub, refused_id: str) -> Kept:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import ARRAY, BigInteger, Connection, LargeBinary, String, bindparam, select, text, tuple_, update
+from sqlalchemy import ARRAY, BigInteger, Connection, LargeBinary, Row, String, bindparam, select, text, tuple_, update
 
 from hub.clock import new_id
 from hub.event import STATE_EVENTS
@@ -169,3 +169,12 @@ def fresh_look(connection: Connection, now: datetime, row: Any) -> dict[str, Any
         "error_key": None,
         "last_error": None,
     }
+
+
+def get_repeat(connection: Connection, repeat_id: str) -> Row[Any] | None:
+    """A repeat with other content, and the store it came from."""
+    return connection.execute(
+        select(REPEAT, EVENT.c.store, EVENT.c.secret)
+        .join(EVENT, EVENT.c.id == REPEAT.c.event_id)
+        .where(REPEAT.c.id == repeat_id)
+    ).first()

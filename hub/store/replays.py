@@ -131,13 +131,15 @@ def advance(connection: Connection, now: datetime, replay_id: str, terms: dict[s
     if replay.state != "running":
         return set()
     left = BATCH if replay.most is None else min(BATCH, replay.most - replay.done)
-    rows = connection.execute(_next_batch(replay, left)).all() if left > 0 else []
+    rows = connection.execute(_next_batch(replay, left, list(terms))).all() if left > 0 else []
     for number, row in enumerate(rows, replay.done):
         due = now if replay.pace is None else max(now, replay.at + timedelta(seconds=number / replay.pace))
         if replay.to_route is None:
             again(connection, row, due, replay)
         else:
             along(connection, now, row, due, replay, terms[replay.to_route])
+            if row.status not in DONE:
+                move_away(connection, row, replay)
     ended = len(rows) < BATCH
     connection.execute(
         update(REPLAY)
@@ -151,13 +153,19 @@ def advance(connection: Connection, now: datetime, replay_id: str, terms: dict[s
     return {replay.to_route} if replay.to_route and rows else {row.route for row in rows}
 
 
-def _next_batch(replay: Row[Any], left: int) -> Select[Any]:
-    """In the order of ids, which is that of their making; what came after the replay began is not meant."""
+def _next_batch(replay: Row[Any], left: int, routes: Sequence[str]) -> Select[Any]:
+    """In the order of ids, which is that of their making; what came after the replay began is not meant.
+
+    Along another route go also those that wait for a route which is gone from the config.
+    """
+    meant = DELIVERY.c.status.in_(DONE)
+    if replay.to_route is not None:
+        meant = or_(meant, and_(DELIVERY.c.status.in_(("pending", "held")), DELIVERY.c.route.not_in(routes)))
     return (
         select(DELIVERY)
         .where(
             matching(Filter.from_json(replay.filter)),
-            DELIVERY.c.status.in_(DONE),
+            meant,
             # One that was cancelled while under way is not done before its attempt is.
             DELIVERY.c.lease_until.is_(None),
             DELIVERY.c.id > replay.cursor,
@@ -166,6 +174,16 @@ def _next_batch(replay: Row[Any], left: int) -> Select[Any]:
         .order_by(DELIVERY.c.id)
         .limit(left)
         .with_for_update()
+    )
+
+
+def move_away(connection: Connection, row: Row[Any], replay: Row[Any]) -> None:
+    """A delivery whose route is gone ends where it was; the event goes on along the other route."""
+    reason = f"its route is gone; sent along {replay.to_route} by {replay.who}"
+    connection.execute(
+        update(DELIVERY)
+        .where(DELIVERY.c.id == row.id)
+        .values(status="skipped", next_attempt_at=None, error_key="moved", last_error=reason)
     )
 
 
