@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import IO, TypeVar, cast
+from typing import IO, Any, TypeVar, cast, overload
 
 import redis
 from arq.connections import RedisSettings
@@ -60,7 +60,15 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-async def eventually(condition: Callable[[], T | Awaitable[T]], timeout: float = 5.0, message: str = "") -> T:
+@overload
+async def eventually(condition: Callable[[], Awaitable[T]], timeout: float = 5.0, message: str = "") -> T: ...
+
+
+@overload
+async def eventually(condition: Callable[[], T], timeout: float = 5.0, message: str = "") -> T: ...
+
+
+async def eventually(condition: Callable[[], Any], timeout: float = 5.0, message: str = "") -> Any:
     """The first true value of `condition`, which may be async. AssertionError if there is none in `timeout` seconds."""
     deadline = time.monotonic() + timeout
     pause = 0.001
@@ -69,7 +77,7 @@ async def eventually(condition: Callable[[], T | Awaitable[T]], timeout: float =
         if inspect.isawaitable(value):
             value = await value
         if value:
-            return cast(T, value)
+            return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout} s: {message or inspect.getsource(condition).strip()}")
         await asyncio.sleep(pause)
