@@ -158,7 +158,7 @@ def _next_batch(replay: Row[Any], left: int, routes: Sequence[str]) -> Select[An
 
     Along another route go also those that wait for a route which is gone from the config.
     """
-    meant = DELIVERY.c.status.in_(DONE)
+    meant: Any = DELIVERY.c.status.in_(DONE)
     if replay.to_route is not None:
         meant = or_(meant, and_(DELIVERY.c.status.in_(("pending", "held")), DELIVERY.c.route.not_in(routes)))
     return (
