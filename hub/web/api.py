@@ -1,0 +1,418 @@
+"""What can be asked of a hub: one table of operations, used by commands, and served on its local socket.
+
+Each takes the Hub and JSON-able arguments and returns JSON-able data: times in ISO 8601, no secrets. What cannot be
+done is a CommandError; arguments that make no sense are a WrongUsage.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import orjson
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import Connection
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from hub import replay
+from hub.errors import CommandError, ConfigError, Unavailable
+from hub.event import search_keys
+from hub.receive import accept_refused
+from hub.runtime import Hub
+from hub.store import reading, replays, routes
+from hub.store.reading import DeliveryFilter, EventFilter
+from hub.store.refusals import get_refused, list_refused
+from hub.store.replays import Filter
+from hub.units import parse_duration
+from hub.web.explain import explained, surroundings
+from hub.web.plain import chosen, delivery_json, event_json, plain, whole_delivery_json, whole_event_json
+from hub.web.status import status
+
+Operation = Callable[[Hub, dict[str, Any]], Awaitable[Any]]
+Model = TypeVar("Model", bound=BaseModel)
+
+STATUSES = ("pending", "held", "delivered", "dead", "skipped")
+SHOWN_STATUSES = (*STATUSES, "paused", "broken", "gone")
+SHOWN_STATUS = f"^({'|'.join(SHOWN_STATUSES)})$"
+MOST_LISTED = 1000
+MOST_CANCELLED = 500
+REFUSED_SHOWN = (
+    "id", "at", "store", "status", "reason", "details", "remote", "signed", "cut", "event_id",
+)  # fmt: skip
+REPLAY_SHOWN = ("id", "who", "at", "to_route", "as_new", "pace", "most", "state", "total", "done")
+
+log = structlog.get_logger()
+
+
+class WrongUsage(CommandError):
+    """An operation was asked for with arguments that make no sense."""
+
+
+class Arguments(BaseModel):
+    """What an operation takes. Unknown names are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Nothing(Arguments):
+    """No arguments."""
+
+
+class OneId(Arguments):
+    id: str
+
+
+class Listed(Arguments):
+    """A page of a list, and a span of time: moments as ISO 8601, or ages such as 2d."""
+
+    store: str | None = None
+    entity: str | None = None
+    since: str | None = None
+    until: str | None = None
+    limit: int = Field(50, ge=1, le=MOST_LISTED)
+
+
+class EventsWanted(Listed):
+    type: str | None = None
+    q: str | None = None
+    before: int | None = None
+
+
+class DeliveriesWanted(Listed):
+    status: str | None = Field(None, pattern=SHOWN_STATUS)
+    route: str | None = None
+    error_key: str | None = None
+    before: str | None = None
+
+
+class ReplayWanted(Arguments):
+    """Which deliveries to send again. `ids` are deliveries' or events'; `limit` the most of them."""
+
+    ids: tuple[str, ...] = ()
+    status: str | None = Field(None, pattern=f"^({'|'.join(replays.DONE)})$")
+    route: str | None = None
+    store: str | None = None
+    entity: str | None = None
+    error_key: str | None = None
+    since: str | None = None
+    until: str | None = None
+    limit: int | None = Field(None, ge=1)
+
+
+class ReplayStarted(ReplayWanted):
+    """`pace` in deliveries a second; `as_new` sends again what was sent before."""
+
+    to_route: str | None = None
+    as_new: bool = False
+    pace: float | None = Field(None, gt=0, le=10_000)
+    who: str = "local"
+
+
+class ByPerson(OneId):
+    who: str = "local"
+
+
+class RouteWanted(Arguments):
+    route: str
+    reason: str | None = Field(None, max_length=500)
+    who: str = "local"
+
+
+class Cancelled(Arguments):
+    """Deliveries by id, or all that is open on a route."""
+
+    ids: tuple[str, ...] = ()
+    route: str | None = None
+    who: str = "local"
+
+
+class RefusedWanted(Arguments):
+    limit: int = Field(50, ge=1, le=MOST_LISTED)
+
+
+def wanted(model: type[Model], arguments: dict[str, Any]) -> Model:
+    """The arguments, or a WrongUsage that names the wrong one."""
+    try:
+        return model.model_validate(arguments)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(step) for step in first["loc"])
+        raise WrongUsage(
+            f"{place}: {first['msg'].replace('Input should', 'must').replace('String should', 'must')}"
+        ) from None
+
+
+def moment_of(value: str | None, now: datetime) -> datetime | None:
+    """An ISO 8601 time (UTC where it names no zone), or an age such as 2d before `now`. Raises WrongUsage."""
+    if value is None:
+        return None
+    try:
+        return now - parse_duration(value)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(value)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise WrongUsage(f"{value!r} is neither an age such as 2d or 90m nor a time such as 2024-01-15T10:30") from None
+
+
+async def events(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """`events`, newest first, each with its deliveries' routes and statuses; `before` begins the next page."""
+    asked = wanted(EventsWanted, arguments)
+    now = hub.now()
+    found = EventFilter(
+        asked.store, asked.type, asked.entity, moment_of(asked.since, now), moment_of(asked.until, now), asked.q
+    )
+
+    def read(connection: Connection) -> dict[str, Any]:
+        rows = reading.list_events(connection, found, asked.limit, asked.before)
+        taken = reading.deliveries_of(connection, [row.id for row in rows])
+        blocked = reading.blocked_routes(connection, hub.config.routes)
+        by_event: dict[str, list[dict[str, Any]]] = {row.id: [] for row in rows}
+        for row in taken:
+            shown = delivery_json(row, blocked)
+            by_event[row.event_id].append({name: shown[name] for name in ("id", "route", "status")})
+        listed = [event_json(row) | {"deliveries": by_event[row.id]} for row in rows]
+        return {"events": listed, "before": rows[-1].seq if len(rows) == asked.limit else None}
+
+    return await hub.database.read(read)
+
+
+async def deliveries(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """`deliveries`, newest first; `before` begins the next page."""
+    asked = wanted(DeliveriesWanted, arguments)
+    now = hub.now()
+    found = DeliveryFilter(
+        asked.status, asked.route, asked.store, asked.entity, asked.error_key,
+        moment_of(asked.since, now), moment_of(asked.until, now),
+    )  # fmt: skip
+
+    def read(connection: Connection) -> dict[str, Any]:
+        rows = reading.list_deliveries(connection, found, hub.config.routes, asked.limit, asked.before)
+        blocked = reading.blocked_routes(connection, hub.config.routes)
+        listed = [delivery_json(row, blocked) | {"type": row.type} for row in rows]
+        return {"deliveries": listed, "before": rows[-1].id if len(rows) == asked.limit else None}
+
+    return await hub.database.read(read)
+
+
+async def show(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """One thing whole, by its id: an event, a delivery, a replay or a refusal; `kind` says which."""
+    wanted_id = wanted(OneId, arguments).id
+
+    def read(connection: Connection) -> dict[str, Any] | None:
+        blocked = reading.blocked_routes(connection, hub.config.routes)
+        kind, _, _ = wanted_id.partition("_")
+        if kind == "dlv" and (delivery := reading.get_delivery(connection, wanted_id)):
+            return {"kind": "delivery"} | whole_delivery_json(delivery, blocked)
+        if kind == "rpl" and (one := replays.get(connection, wanted_id)):
+            return {"kind": "replay"} | replay_json(one)
+        if kind == "ref" and (refusal := get_refused(connection, wanted_id)):
+            return {"kind": "refused"} | chosen(refusal, (*REFUSED_SHOWN, "headers", "body"))
+        if event := reading.get_event(connection, wanted_id):
+            return {"kind": "event"} | whole_event_json(event, keys_of(event.event), blocked)
+        return None
+
+    found = await hub.database.read(read)
+    if found is None:
+        raise CommandError(f"{wanted_id}: there is nothing of that id; `hub events` and `hub deliveries` list them")
+    return found
+
+
+def keys_of(event: Any) -> set[tuple[str, str]]:
+    """What an event can be found by; nothing once its body is gone."""
+    if event.body is None:
+        return set()
+    return search_keys(event.type, event.entity, orjson.loads(event.body)["data"])
+
+
+async def explain(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What happened to one event, in sentences. `id` is its own, a delivery's, or anything it is found by."""
+    wanted_id = wanted(OneId, arguments).id
+    now = hub.now()
+
+    def read(connection: Connection) -> dict[str, Any]:
+        rows = reading.list_events(connection, EventFilter(q=wanted_id), 6)
+        if not rows:
+            raise CommandError(f"{wanted_id}: no event is found by that; `hub events` lists them")
+        if len(rows) > 1:
+            ids = ", ".join(f"{row.id} ({row.type})" for row in rows[:5])
+            more = ", …" if len(rows) > 5 else ""
+            raise CommandError(f"{wanted_id}: several events are about that; name one: {ids}{more}")
+        whole = reading.get_event(connection, rows[0].id)
+        assert whole is not None
+        return explained(whole, surroundings(connection, now, hub.config, whole))
+
+    return await hub.database.read(read)
+
+
+def filter_of(asked: ReplayWanted, now: datetime) -> Filter:
+    """The filter of a replay, with its times fixed. One that would take everything is refused."""
+    if not (asked.ids or asked.status or asked.route or asked.entity or asked.error_key or asked.since):
+        raise WrongUsage("say which: ids, or one of status, route, entity, error_key, since")
+    return Filter(
+        ids=asked.ids,
+        status=asked.status,
+        route=asked.route,
+        store=asked.store,
+        entity=asked.entity,
+        error_key=asked.error_key,
+        since=moment_of(asked.since, now),
+        until=moment_of(asked.until, now),
+    )
+
+
+async def replay_preview(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """What a replay would do; `filter` has its times fixed, so that `replay.start` takes the very same."""
+    asked = wanted(ReplayWanted, arguments)
+    now = hub.now()
+    found = filter_of(asked, now)
+    unknown = await hub.database.read(lambda connection: reading.unknown_ids(connection, asked.ids))
+    preview = await replay.preview_replay(hub, found, asked.limit)
+    exact = {name: plain(value) for name, value in asdict(found).items() if value}
+    return {"filter": {"until": plain(now)} | exact, "unknown": unknown} | asdict(preview)
+
+
+async def replay_start(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Begin a replay. The running hub goes on with it by itself; `replay.advance` does a batch."""
+    asked = wanted(ReplayStarted, arguments)
+    found = filter_of(asked, hub.now())
+    replay_id = await replay.start_replay(
+        hub, asked.who, found, to_route=asked.to_route, as_new=asked.as_new, pace=asked.pace, most=asked.limit
+    )
+    return await replay_get(hub, {"id": replay_id})
+
+
+async def replay_advance(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Do one more batch of every running replay, and tell how far that of `id` is."""
+    await replay.advance_replays(hub)
+    return await replay_get(hub, arguments)
+
+
+async def replay_get(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """A replay: its filter, state (`running`, `done`, `stopped`), and how many of how many are written."""
+    replay_id = wanted(OneId, arguments).id
+    row = await hub.database.read(lambda connection: replays.get(connection, replay_id))
+    if row is None:
+        raise CommandError(f"{replay_id}: there is no such replay")
+    return replay_json(row)
+
+
+def replay_json(row: Any) -> dict[str, Any]:
+    found = asdict(Filter.from_json(row.filter))
+    return chosen(row, REPLAY_SHOWN) | {"filter": {name: plain(value) for name, value in found.items() if value}}
+
+
+async def replay_stop(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Stop a replay half-way; `given_back` are as they were before."""
+    asked = wanted(ByPerson, arguments)
+    return {"id": asked.id, "given_back": await replay.stop_replay(hub, asked.who, asked.id)}
+
+
+async def pause(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Pause a route; `changed` is false if it was paused already."""
+    asked = wanted(RouteWanted, arguments)
+    return {"route": asked.route, "changed": await replay.pause_route(hub, asked.who, asked.route, asked.reason)}
+
+
+async def resume(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Go on with a route; `changed` is false if nothing held it."""
+    asked = wanted(RouteWanted, arguments)
+    return {"route": asked.route, "changed": await replay.resume_route(hub, asked.who, asked.route)}
+
+
+async def release(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Let a held delivery go."""
+    asked = wanted(ByPerson, arguments)
+    await replay.release_held(hub, asked.who, asked.id)
+    return {"id": asked.id}
+
+
+async def cancel(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Skip deliveries, by id or all that is open on a route: `cancelled`, and `untouched` which were not open."""
+    asked = wanted(Cancelled, arguments)
+    if bool(asked.ids) == (asked.route is not None):
+        raise WrongUsage("name deliveries by id, or one route")
+    ids = list(asked.ids)
+    if asked.route is not None:
+        name = asked.route
+        ids = await hub.database.read(lambda connection: routes.open_ids(connection, name))
+    done: list[str] = []
+    for start in range(0, len(ids), MOST_CANCELLED):
+        done += await replay.cancel_deliveries(hub, asked.who, ids[start : start + MOST_CANCELLED])
+    return {"cancelled": done, "untouched": sorted(set(ids) - set(done))}
+
+
+async def refused(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """`refused` requests, newest first, without their bodies."""
+    limit = wanted(RefusedWanted, arguments).limit
+    rows = await hub.database.read(lambda connection: list_refused(connection, limit))
+    return {"refused": [chosen(row, REFUSED_SHOWN) for row in rows]}
+
+
+async def refused_accept(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Let a refused request in after all, if today's config takes it."""
+    kept = await accept_refused(hub, wanted(OneId, arguments).id)
+    return asdict(kept)
+
+
+OPERATIONS: dict[str, Operation] = {
+    "status": status,
+    "events": events,
+    "deliveries": deliveries,
+    "show": show,
+    "explain": explain,
+    "replay.preview": replay_preview,
+    "replay.start": replay_start,
+    "replay.advance": replay_advance,
+    "replay.get": replay_get,
+    "replay.stop": replay_stop,
+    "pause": pause,
+    "resume": resume,
+    "release": release,
+    "cancel": cancel,
+    "refused": refused,
+    "refused.accept": refused_accept,
+}
+
+
+def create_local_api(hub: Hub) -> Starlette:
+    """The operations for commands on this machine: `POST /{operation}` with JSON arguments."""
+
+    async def operate(request: Request) -> Response:
+        name = request.path_params["operation"]
+        try:
+            return JSONResponse({"ok": True, "result": await asked_of(hub, name, await request.body())})
+        except WrongUsage as error:
+            return failure("usage", str(error))
+        except (CommandError, ConfigError) as error:
+            return failure("failed", str(error))
+        except Unavailable as error:
+            return failure("failed", f"the database cannot be used just now: {error}")
+        except Exception as error:
+            log.exception("api.fault", operation=name)
+            return failure("failed", f"a fault in the hub ({type(error).__name__}); its log says more")
+
+    return Starlette(routes=[Route("/{operation}", operate, methods=["POST"])])
+
+
+async def asked_of(hub: Hub, name: str, body: bytes) -> Any:
+    """Run the operation of that name on JSON arguments."""
+    if name not in OPERATIONS:
+        raise WrongUsage(f"{name}: there is no such operation; is the running hub of another version?")
+    try:
+        arguments = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise WrongUsage("the arguments must be a JSON object")
+    return await OPERATIONS[name](hub, arguments)
+
+
+def failure(kind: str, error: str) -> Response:
+    return JSONResponse({"ok": False, "error": error, "kind": kind}, 400)

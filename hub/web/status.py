@@ -1,0 +1,164 @@
+"""How the hub stands: ok or degraded, and why, in sentences that say what to do."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from hub.jobs import FAILURES, client, hang_up
+from hub.runtime import Hub, storage_reason
+from hub.store.claims import ALIVE_WITHIN
+from hub.store.reading import Standing, blocked, standing
+from hub.web.plain import plain
+
+TOO_LONG = timedelta(seconds=60)
+CAUSES = {
+    "AUTHENTICATION_ERROR": "the signature was missing or wrong; compare the store's secret with webhook_secrets",
+    "NOT_FOUND": "no store of that name is configured; compare the webhook's URL with stores",
+    "VALIDATION_ERROR": "the request was no event",
+}
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was read at one moment: the database's numbers, Redis, and this process's writer."""
+
+    now: datetime
+    numbers: Standing
+    redis: str | None
+    storage: str | None
+    configured: frozenset[str]
+
+
+async def status(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """`status` (ok, degraded), `reasons`, `notes`, and the numbers behind them."""
+    now = hub.now()
+    ordered = [name for name, route in hub.config.routes.items() if route.ordered]
+    numbers = await hub.database.read(lambda connection: standing(connection, now, ordered))
+    found = Findings(now, numbers, await redis_trouble(hub), storage_reason(hub), frozenset(hub.config.routes))
+    reasons = [*storage_reasons(found), *worker_reasons(found), *route_reasons(found), *refusal_reasons(found)]
+    return {
+        "status": "degraded" if reasons else "ok",
+        "reasons": reasons,
+        "notes": list(notes(found)),
+        "routes": routes_json(hub, found),
+        "waiting_for_fan_out": numbers.waiting,
+        "workers": [plain(dict(row._mapping)) for row in numbers.workers],
+        "refused_24h": numbers.refused,
+        "dead": [plain(dict(row._mapping)) for row in numbers.dead],
+        "redis": {"away_since": plain(hub.bells.away_since), "answers": found.redis is None},
+    }
+
+
+async def redis_trouble(hub: Hub) -> str | None:
+    """Why Redis cannot be used just now, or None; also where this process has none to use."""
+    if hub.bells.away_since is not None:
+        return f"does not answer since {plain(hub.bells.away_since)}"
+    if hub.bells.settings is None:
+        return None
+    redis = client(hub.bells.settings)
+    try:
+        await redis.ping()
+    except FAILURES as error:
+        return f"does not answer ({type(error).__name__})"
+    finally:
+        await hang_up(redis)
+    return None
+
+
+def storage_reasons(found: Findings) -> Iterator[str]:
+    if found.storage is not None:
+        yield f"{found.storage}; webhooks are answered 503 until that ends"
+    if found.redis is not None:
+        yield f"Redis {found.redis}: all is delivered, up to a second later; nothing is lost. Start it again"
+
+
+def worker_reasons(found: Findings) -> Iterator[str]:
+    alive = [row for row in found.numbers.workers if row.seen_at > found.now - ALIVE_WITHIN]
+    if not alive:
+        last = max((row.seen_at for row in found.numbers.workers), default=None)
+        since = f" since {plain(last)}" if last else ""
+        yield f"no worker was seen{since}, so nothing is delivered: start `hub up`, or `hub work` on PostgreSQL"
+    oldest = found.numbers.oldest_waiting
+    if alive and oldest is not None and found.now - oldest > TOO_LONG:
+        yield f"{found.numbers.waiting} events wait for fan-out since {plain(oldest)}: the worker's log says why"
+
+
+def route_reasons(found: Findings) -> Iterator[str]:
+    why = blocked(found.numbers.states.values(), found.configured)
+    for route, state in found.numbers.states.items():
+        counts = found.numbers.counts.get(route, {})
+        waiting = counts.get("pending", 0) + counts.get("held", 0)
+        match why.get(route):
+            case "gone" if waiting:
+                yield (
+                    f"{waiting} deliveries wait on route {route}, which is not in the config any more: put it back,"
+                    f" `hub replay --route {route} --to ROUTE`, or `hub cancel --route {route}`"
+                )
+            case "broken":
+                yield (
+                    f"the breaker of route {route} is open since {plain(state.opened_at)}: {state.open_reason}; next"
+                    f" probe at {plain(state.probe_at)}, `hub resume {route}` probes at once"
+                )
+            case None:
+                yield from _too_late(found, route)
+
+
+def _too_late(found: Findings, route: str) -> Iterator[str]:
+    due, stopped = found.numbers.oldest_due.get(route), found.numbers.states[route].stopped_until
+    if due is None or found.now - due <= TOO_LONG or (stopped is not None and stopped > found.now):
+        return
+    waited = (found.now - due).total_seconds()
+    yield (
+        f"the oldest due delivery of route {route} waits {waited:.0f} s: its destination is slow, or its rate or"
+        " concurrency too small"
+    )
+
+
+def refusal_reasons(found: Findings) -> Iterator[str]:
+    hour = found.now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+    for refused in found.numbers.refused_now:
+        cause = CAUSES.get(refused["reason"], refused["reason"])
+        count = "1 request was" if refused["count"] == 1 else f"{refused['count']} requests were"
+        store = "an unknown store" if refused["store"] == "?" else f"store {refused['store']}"
+        yield f"{count} refused for {store} since {hour:%H:%M} UTC: {cause}; `hub refused` lists them"
+
+
+def notes(found: Findings) -> Iterator[str]:
+    """What to know that is no trouble of the hub's own."""
+    for route, state in found.numbers.states.items():
+        if route in found.configured and state.paused_at is not None:
+            waiting = found.numbers.counts.get(route, {}).get("pending", 0)
+            yield f"route {route} is paused since {plain(state.paused_at)} by {state.paused_by}; {waiting} wait"
+        if route in found.configured and state.stopped_until is not None and state.stopped_until > found.now:
+            yield f"the destination of route {route} asked to wait until {plain(state.stopped_until)}"
+    for route, counts in sorted(found.numbers.counts.items()):
+        if counts.get("held"):
+            yield f"{counts['held']} on route {route} are held for a person: `hub deliveries --status held`"
+    for row in found.numbers.dead:
+        yield (
+            f"{row.count} on route {row.route} are dead, such as: {row.reason};"
+            f" `hub replay --status dead --route {row.route}` tries them again"
+        )
+
+
+def routes_json(hub: Hub, found: Findings) -> dict[str, Any]:
+    """Each route: counts, oldest due, pause and breaker; routes that are gone only while something is left there."""
+    why = blocked(found.numbers.states.values(), found.configured)
+    shown: dict[str, Any] = {}
+    for name, state in found.numbers.states.items():
+        counts = found.numbers.counts.get(name, {})
+        if name not in found.configured and not counts:
+            continue
+        shown[name] = {
+            "connector": hub.config.routes[name].connector if name in found.configured else None,
+            "state": why.get(name, "ok"),
+            **{status: counts.get(status, 0) for status in ("pending", "held", "dead")},
+            "oldest_due": plain(found.numbers.oldest_due.get(name)),
+            "paused_at": plain(state.paused_at),
+            "open_since": plain(state.opened_at),
+            "open_reason": state.open_reason if state.opened_at else None,
+            "next_probe": plain(state.probe_at) if state.opened_at else None,
+            "stopped_until": plain(state.stopped_until),
+        }
+    return shown
