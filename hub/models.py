@@ -140,7 +140,7 @@ class Delivery(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("event_id", "route", name="delivery_once"),
         open_only("delivery_due", "route", "next_attempt_at", where="status = 'pending'"),
-        open_only("delivery_leased", "route", where="lease_until IS NOT NULL"),
+        open_only("delivery_leased", "route", "lease_until", where="lease_until IS NOT NULL"),
         open_only("delivery_order", "route", "entity", "event_seq", where="status IN ('pending', 'held')"),
         open_only("delivery_looked", "route", "entity", where="looked_at IS NOT NULL"),
         open_only("delivery_stuck", "status", "route", "id", where="status IN ('dead', 'held')"),

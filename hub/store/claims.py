@@ -106,16 +106,22 @@ def _claim(connection: Connection, now: datetime, request: ClaimRequest) -> Clai
 
 def _settle_expired(connection: Connection, now: datetime, route: str) -> tuple[int, bool]:
     """Close attempts whose lease ran out as `lost`; the number in flight, and whether a suspect came of it."""
-    leased = connection.execute(
+    leased, first = connection.execute(
+        select(func.count(), func.min(DELIVERY.c.lease_until)).where(
+            DELIVERY.c.route == route, DELIVERY.c.lease_until.is_not(None)
+        )
+    ).one()
+    if first is None or first > now:
+        return leased, False
+    expired = connection.execute(
         select(
             DELIVERY.c.id, DELIVERY.c.attempts, DELIVERY.c.lost, DELIVERY.c.status, DELIVERY.c.lease_until,
             ATTEMPT.c.worker, WORKER.c.seen_at,
         )
         .join(ATTEMPT, and_(ATTEMPT.c.delivery_id == DELIVERY.c.id, ATTEMPT.c.number == DELIVERY.c.attempts))
         .outerjoin(WORKER, WORKER.c.id == ATTEMPT.c.worker)
-        .where(DELIVERY.c.route == route, DELIVERY.c.lease_until.is_not(None))
+        .where(DELIVERY.c.route == route, DELIVERY.c.lease_until <= now)
     ).all()  # fmt: skip
-    expired = [row for row in leased if row.lease_until <= now]
     suspects = False
     for row in expired:
         ended = row.seen_at is None or row.seen_at < now - ALIVE_WITHIN
@@ -135,7 +141,7 @@ def _settle_expired(connection: Connection, now: datetime, route: str) -> tuple[
             reason = f"the hub ended {POISON} times while it was tried: kept apart so that others go on"
             values |= {"status": "dead", "next_attempt_at": None, "error_key": "poison", "last_error": reason}
         connection.execute(update(DELIVERY).where(DELIVERY.c.id == row.id).values(**values))
-    return len(leased) - len(expired), suspects
+    return leased - len(expired), suspects
 
 
 def _candidates(

@@ -73,7 +73,7 @@ def upgrade() -> None:
         )
         batch_op.create_index(
             "delivery_leased",
-            ["route"],
+            ["route", "lease_until"],
             unique=False,
             sqlite_where=sa.text("lease_until IS NOT NULL"),
             postgresql_where=sa.text("lease_until IS NOT NULL"),
