@@ -9,7 +9,7 @@ Redis may be away, empty, full or hung at any time: nothing here fails, waits or
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -89,14 +89,29 @@ def client(settings: RedisSettings) -> ArqRedis:
 
 
 def to_json(job: dict[str, Any]) -> bytes:
-    """What arq keeps of a job. Raises TypeError for what is no JSON."""
-    return json.dumps(job).encode()
+    """What arq keeps of a job. An exception, which arq would like to keep of a failed one, becomes its text."""
+    return json.dumps(job, default=repr).encode()
 
 
 async def hang_up(redis: ArqRedis) -> None:
     """Close all connections, whatever state they are in."""
     with suppress(*FAILURES):
         await redis.aclose(close_connection_pool=True)
+
+
+async def end(tasks: Iterable["asyncio.Task[Any]"], again: float = 0.5) -> None:
+    """Cancel tasks until they end, every `again` seconds.
+
+    Once is not enough: on Python 3.11 `asyncio.wait_for`, and in redis the clean-up of a pipeline, can swallow one.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        ended, left = await asyncio.wait(left, timeout=again)
+        for task in ended:
+            # Looked at, so that asyncio does not complain that nobody did.
+            _ = task.cancelled() or task.exception()
 
 
 class Bells:
@@ -111,7 +126,7 @@ class Bells:
         self.in_process = in_process
         self.away_since: datetime | None = None
         self._me = uuid4().hex
-        self._listeners: dict[str, asyncio.Event] = {}
+        self.listeners: dict[str, asyncio.Event] = {}
         # Dicts for their order: first rung, first sent.
         self._to_publish: dict[str, None] = {}
         self._to_enqueue: dict[str, None] = {}
@@ -131,8 +146,8 @@ class Bells:
 
     def wake(self, name: str) -> None:
         """Wake who listens to `name` in this process only."""
-        if name in self._listeners:
-            self._listeners[name].set()
+        if name in self.listeners:
+            self.listeners[name].set()
 
     def hand_out(self, name: str) -> None:
         """Wake who listens to `name` in one process, whichever takes the job; in this one while Redis is away."""
@@ -144,11 +159,7 @@ class Bells:
 
     def listen(self, name: str) -> asyncio.Event:
         """The event of that name, one for the process. Whoever waits for it clears it before looking for work."""
-        return self._listeners.setdefault(name, asyncio.Event())
-
-    def names(self) -> list[str]:
-        """What is listened to in this process."""
-        return list(self._listeners)
+        return self.listeners.setdefault(name, asyncio.Event())
 
     async def send_forever(self, settings: RedisSettings) -> None:
         """Send what was rung until `close`; what is rung meanwhile shares the next send."""
@@ -163,9 +174,7 @@ class Bells:
             await hang_up(redis)
 
     async def _until_something(self) -> None:
-        pause = LOOK_EVERY
-        if self._to_enqueue:
-            pause = self._enqueued_at + JOBS_PACE - time.monotonic()
+        pause = self._enqueued_at + JOBS_PACE - time.monotonic() if self._to_enqueue else LOOK_EVERY
         with suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await self._something.wait()
@@ -187,11 +196,7 @@ class Bells:
 
     def _went_away(self) -> None:
         self.away_since = datetime.now(UTC)
-        log.warning(
-            "bells.redis_away",
-            reason=self._trouble,
-            effect="bells ring in their own process only; loops look every second",
-        )
+        log.warning("bells.redis_away", reason=self._trouble, effect="loops look by themselves, every second")
         for name in self._to_enqueue:
             self.wake(name)
 
@@ -239,10 +244,9 @@ class Bells:
 
     async def close(self, sending: "asyncio.Task[None]") -> None:
         """Stop sending; what still waits is sent once more, if Redis is there."""
-        # Said by a flag too, since the client's own clean-up can swallow a cancellation.
         self._closing = True
-        sending.cancel()
-        await asyncio.wait({sending})
+        self._something.set()
+        await end([sending])
         if self.settings is not None and self.away_since is None and (self._to_publish or self._to_enqueue):
             redis = client(self.settings)
             await self._sent(redis, SEND_WITHIN)
@@ -277,7 +281,7 @@ class Bells:
     def _heard(self, message: dict[str, Any]) -> None:
         if message["type"] == "subscribe":
             # What was published before is lost to us, so every loop looks once.
-            for name in self._listeners:
+            for name in self.listeners:
                 if not name.startswith("periodic:"):
                     self.wake(name)
         if message["type"] != "message":
@@ -335,27 +339,23 @@ async def periodic(context: dict[str, Any], name: str) -> None:
 
 async def forget_orphans(context: dict[str, Any]) -> None:
     """Before arq's worker starts: a job that a former one left "in progress" would be skipped for seconds."""
-    names = context["bells"].names()
-    if names:
-        await context["redis"].delete(*[in_progress_key_prefix + name for name in names])
+    keys = [in_progress_key_prefix + name for name in context["bells"].listeners]
+    if keys:
+        await context["redis"].delete(*keys)
 
 
 async def run_worker(bells: Bells, work: Sequence[Periodic], stopping: asyncio.Event) -> None:
     """Run arq's worker, the subscription and periodic work until `stopping`. Redis may come and go meanwhile."""
-    ending = asyncio.Event()
     running: list[Coroutine[Any, Any, None]] = [_periodically(bells, one) for one in work]
     if bells.settings is not None:
-        running.append(_supervise(bells, bells.settings, ending))
+        running.append(_supervise(bells, bells.settings))
         if not bells.in_process:
             running.append(bells.subscribe_forever(bells.settings))
     tasks = [asyncio.create_task(one) for one in running]
     try:
         await stopping.wait()
     finally:
-        ending.set()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
 
 
 async def _periodically(bells: Bells, work: Periodic) -> None:
@@ -397,11 +397,10 @@ async def _run(work: Periodic) -> None:
         log.exception("periodic.fault", work=work.name)
 
 
-async def _supervise(bells: Bells, settings: RedisSettings, ending: asyncio.Event) -> None:
+async def _supervise(bells: Bells, settings: RedisSettings) -> None:
     """Run arq's worker, which ends whenever Redis fails it, again and again."""
     pause, said = 0.0, ""
-    # A flag beside cancellation, since the client's own clean-up can swallow one.
-    while not ending.is_set():
+    while True:
         since = time.monotonic()
         fault = await _work(bells, settings)
         if fault and fault != said:
@@ -434,22 +433,16 @@ async def _work(bells: Bells, settings: RedisSettings) -> str:
         job_serializer=to_json,
         job_deserializer=json.loads,
     )
+    working = asyncio.create_task(worker.main(), name="arq")
     try:
-        await worker.async_run()
-    except FAILURES:
-        return ""
-    except Exception as fault:
-        return repr(fault)
+        await asyncio.wait({working})
+        fault = working.exception()
+        return "" if fault is None or isinstance(fault, FAILURES) else repr(fault)
     finally:
-        await _settle(list(worker.tasks.values()))
+        await end([working], again=0.1)
+        jobs = list(worker.tasks.values())
+        if jobs:
+            # They take no time, unless Redis hangs.
+            await asyncio.wait(jobs, timeout=SOCKET_TIMEOUT)
+        await end(jobs)
         await hang_up(redis)
-    return ""
-
-
-async def _settle(jobs: Sequence["asyncio.Task[Any]"]) -> None:
-    """Let the jobs of an ended worker end; they take no time, unless Redis hangs."""
-    if jobs:
-        await asyncio.wait(jobs, timeout=SOCKET_TIMEOUT)
-    for job in jobs:
-        job.cancel()
-    await asyncio.gather(*jobs, return_exceptions=True)
