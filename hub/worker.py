@@ -86,12 +86,12 @@ class Worker:
         ]
 
     async def _repeat(self, bell: str, work: Callable[[], Awaitable[int]]) -> None:
-        """Do `work` while there is some, then wait for the bell."""
+        """Do `work` while there is some, then wait for the bell, which the tick rings too."""
         ringing = self.hub.bells.listen(bell)
         while not self.stopping.is_set():
             ringing.clear()
             if not await self._patiently(bell, work):
-                await self._sleep(ringing, TICK)
+                await ringing.wait()
 
     async def _patiently(self, name: str, work: Callable[[], Awaitable[int]]) -> int:
         try:
@@ -110,12 +110,13 @@ class Worker:
             if not ringing.is_set():
                 await self._sleep(ringing, (due - self.hub.now()).total_seconds())
             ringing.clear()
-            due = self.hub.now() + timedelta(seconds=TICK)
+            # Where nothing better is known: the tick rings within a second of anything due.
+            due = self.hub.now() + timedelta(days=1)
             free = line.route.concurrency - len(mine)
             if free <= 0 or self.stopping.is_set():
                 continue
             try:
-                due = min(due, await self._claim(line, free, mine, ringing))
+                due = await self._claim(line, free, mine, ringing)
             except Unavailable as trouble:
                 log.warning("loop.waiting", loop=line.name, reason=str(trouble))
             except Exception:
@@ -165,6 +166,9 @@ class Worker:
         except Exception:
             # Its lease runs out and it is tried again; this line is what ops see of it.
             log.exception("delivery.unrecorded", route=line.name, delivery=one.delivery.id)
+        if line.route.ordered:
+            # The next of its entity may be any worker's.
+            self.hub.bells.ring(f"deliver:{line.name}")
 
     async def _try_alone(self, line: Line) -> None:
         """One delivery that two processes did not survive, with nothing else beside it."""
