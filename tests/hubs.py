@@ -6,13 +6,18 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from hub.config import load_config
+from hub.process import opened_database
+from hub.schema import upgrade
+
+ROOT = Path(__file__).parents[1]
 SECRET = "the webhook secret of the test shop"
 START_WITHIN = 20.0
 STOP_WITHIN = 30.0
@@ -119,7 +124,7 @@ async def hub_process(
     """`hub COMMAND --config CONFIG` in a process; ready when it listens or works. Killed at the end if still there."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", *module, *command, "--config", str(config),
-        stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, limit=2**20,
+        stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, limit=2**20, cwd=ROOT,
         env={**os.environ, **(env or {})},
     )  # fmt: skip
     hub = HubProcess(process)
@@ -137,7 +142,8 @@ async def hub_process(
 
 async def _end(hub: HubProcess) -> None:
     """A hub that a test left running is stopped in good order; killed where it is stopped or hangs."""
-    os.kill(hub.pid, signal.SIGCONT)
+    with suppress(ProcessLookupError):
+        os.kill(hub.pid, signal.SIGCONT)
     try:
         await hub.stop()
     except TimeoutError:
@@ -148,7 +154,7 @@ async def command(config: Path, *words: str, env: dict[str, str] | None = None) 
     """Run `hub WORDS --json`; exit code, parsed output (or its text), standard error."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "hub.cli", *words, "--config", str(config),
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL, cwd=ROOT,
         env={**os.environ, **(env or {})},
     )  # fmt: skip
     out, err = await process.communicate()
@@ -158,3 +164,33 @@ async def command(config: Path, *words: str, env: dict[str, str] | None = None) 
         parsed = out.decode(errors="replace")
     assert process.returncode is not None
     return process.returncode, parsed, err.decode(errors="replace")
+
+
+@dataclass
+class Cluster:
+    """Receivers and workers beside each other on one PostgreSQL and one Redis."""
+
+    receivers: list[HubProcess]
+    workers: list[HubProcess]
+
+    @property
+    def urls(self) -> list[str]:
+        return [receiver.url for receiver in self.receivers]
+
+
+@asynccontextmanager
+async def cluster(config: Path, receivers: int = 2, workers: int = 2) -> AsyncIterator[Cluster]:
+    """`hub serve` and `hub work`, several of each, on an empty PostgreSQL that gets its schema first."""
+    await make_schema(config)
+    async with AsyncExitStack() as stack:
+        serving = [hub_process(config, "serve") for _ in range(receivers)]
+        working = [hub_process(config, "work") for _ in range(workers)]
+        hubs = await asyncio.gather(*(stack.enter_async_context(process) for process in (*serving, *working)))
+        yield Cluster(hubs[:receivers], hubs[receivers:])
+
+
+async def make_schema(config: Path) -> None:
+    """What `hub db upgrade` does, without a process of its own."""
+    loaded = load_config(config, os.environ)
+    async with opened_database(loaded) as database:
+        await upgrade(database, loaded.database.reveal())

@@ -1,0 +1,40 @@
+"""Connectors that only tests need; a config names them as `tests.e2e.connectors:Name`."""
+
+from hub.connector import Connector, Context, Event, Hold, Receipt
+
+
+class Approved(Connector):
+    """Sends only what a person has released."""
+
+    class Settings(Connector.Settings):
+        url: str
+
+    settings: Settings
+
+    async def deliver(self, event: Event, ctx: Context) -> Receipt:
+        if ctx.released is None:
+            raise Hold("somebody must approve this")
+        await send(self.settings.url, event, ctx)
+        return Receipt(f"approved by {ctx.released.by}")
+
+
+class Noting(Connector):
+    """Notes an effect whatever becomes of its request, even when its time is over."""
+
+    class Settings(Connector.Settings):
+        url: str
+
+    settings: Settings
+
+    async def deliver(self, event: Event, ctx: Context) -> Receipt:
+        try:
+            await send(self.settings.url, event, ctx)
+        finally:
+            await ctx.effects.put(f"attempt-{ctx.attempt}", "done")
+        return Receipt("sent")
+
+
+async def send(url: str, event: Event, ctx: Context) -> None:
+    body = {"data": {"marker": event.data["marker"]}}
+    response = await ctx.http.post(url, json=body, headers={"Idempotency-Key": ctx.key})
+    response.raise_for_status()

@@ -1,0 +1,48 @@
+"""A worker that was stopped for longer than its lease comes back, and changes nothing that is newer."""
+
+import os
+import signal
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from sqlalchemy import select
+
+from hub.config import load_config
+from hub.process import opened_database
+from hub.store import ATTEMPT, DELIVERY, EFFECT
+from tests.e2e.ledger import Destination, Load
+from tests.hubs import cluster, config_of, hub_process, write_config
+from tests.servers import ValkeyServer
+
+
+async def test_a_late_outcome_overwrites_nothing_and_its_effect_is_kept(
+    tmp_path: Path, postgres_url: str, valkey_server: ValkeyServer
+) -> None:
+    async with AsyncExitStack() as stack:
+        destination = await stack.enter_async_context(Destination())
+        noting = {"connector": "tests.e2e.connectors:Noting", "settings": {"url": destination.url}, "timeout": "1s"}
+        config = write_config(tmp_path, config_of({"noting": noting}, database=postgres_url, redis=valkey_server.url))
+        hubs = await stack.enter_async_context(cluster(config, receivers=1, workers=1))
+        load = await stack.enter_async_context(Load(hubs.urls))
+        slow = hubs.workers[0]
+
+        destination.hanging = True
+        marker = await load.post_one(1)
+        await destination.hung.wait(1)
+        os.kill(slow.pid, signal.SIGSTOP)
+        destination.hanging = False
+        await stack.enter_async_context(hub_process(config, "work"))
+        await destination.took({marker})
+        os.kill(slow.pid, signal.SIGCONT)
+        late = await slow.said("delivery.attempted")
+
+        assert late["status"] == "late"
+        assert [len(keys) for keys in destination.keys().values()] == [1]
+        assert destination.taken_markers == {marker: 1}
+        async with opened_database(load_config(config)) as database:
+            delivery = (await database.read(lambda c: c.execute(select(DELIVERY)).all()))[0]
+            attempts = await database.read(lambda c: c.execute(select(ATTEMPT).order_by(ATTEMPT.c.number)).all())
+            effects = await database.read(lambda c: c.execute(select(EFFECT.c.name)).scalars().all())
+        assert (delivery.status, delivery.attempts, delivery.last_error) == ("delivered", 2, None)
+        assert [attempt.outcome for attempt in attempts] == ["late", "delivered"]
+        assert sorted(effects) == ["attempt-1", "attempt-2"]
