@@ -41,10 +41,10 @@ LIVED = 10.0
 
 CONFIG = """\
 port 0
-unixsocket {socket}
+unixsocket "{socket}"
 unixsocketperm 700
 requirepass {password}
-dir {folder}
+dir "{folder}"
 save ""
 appendonly no
 maxmemory 64mb
@@ -174,7 +174,7 @@ class EmbeddedValkey:
         self._password = secrets.token_hex(32)
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"unix://:{self._password}@{self.socket}"
-        self.settings = RedisSettings.from_dsn(self.url)
+        self.settings = RedisSettings(unix_socket_path=str(self.socket), password=self._password)
 
     @property
     def pid(self) -> int | None:

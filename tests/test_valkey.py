@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -111,7 +112,8 @@ async def test_nobody_enters_without_the_password(valkey: EmbeddedValkey) -> Non
             await stranger.ping()
     async with client(valkey.settings) as ours:
         assert await ours.ping()
-    assert settings_of(valkey.url) == valkey.settings
+    async with client(settings_of(valkey.url)) as ours:
+        assert await ours.ping()
 
 
 async def test_the_password_is_in_no_file_and_on_no_command_line(tmp_path: Path, valkey: EmbeddedValkey) -> None:
@@ -128,6 +130,20 @@ async def test_only_its_owner_may_read_its_record_and_enter_its_folder(tmp_path:
     assert (tmp_path / "valkey.json").stat().st_mode & 0o777 == 0o600
     assert valkey.socket.parent.stat().st_mode & 0o777 == 0o700
     assert len(os.fsencode(valkey.socket)) <= 103
+
+
+async def test_a_temporary_folder_of_any_length_and_with_spaces_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 80)
+    deep.mkdir()
+    with tempfile.TemporaryDirectory(prefix="a b", dir="/tmp") as spaced:
+        for folder in (str(deep), spaced):
+            monkeypatch.setattr(tempfile, "tempdir", folder)
+            async with open_valkey(tmp_path) as valkey:
+                assert len(os.fsencode(valkey.socket)) <= 103
+                assert await answers(valkey)
+        assert str(valkey.socket).startswith(spaced)
 
 
 async def test_a_clean_stop_leaves_nothing(tmp_path: Path) -> None:
