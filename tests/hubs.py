@@ -179,13 +179,22 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster(config: Path, receivers: int = 2, workers: int = 2) -> AsyncIterator[Cluster]:
-    """`hub serve` and `hub work`, several of each, on an empty PostgreSQL that gets its schema first."""
+async def cluster(
+    config: Path, receivers: int = 2, workers: int = 2, clocks: Sequence[float] = ()
+) -> AsyncIterator[Cluster]:
+    """`hub serve` and `hub work`, several of each, on an empty PostgreSQL that gets its schema first.
+
+    `clocks`: by how many hours those of the receivers and then the workers are off; none is, where it is left out.
+    """
     await make_schema(config)
+    commands = ["serve"] * receivers + ["work"] * workers
+    entries = [("tests.e2e.skewed", str(hours)) for hours in clocks] or [("hub.cli",)] * len(commands)
     async with AsyncExitStack() as stack:
-        serving = [hub_process(config, "serve") for _ in range(receivers)]
-        working = [hub_process(config, "work") for _ in range(workers)]
-        hubs = await asyncio.gather(*(stack.enter_async_context(process) for process in (*serving, *working)))
+        starting = [
+            stack.enter_async_context(hub_process(config, command, module=entry))
+            for command, entry in zip(commands, entries, strict=True)
+        ]
+        hubs = await asyncio.gather(*starting)
         yield Cluster(hubs[:receivers], hubs[receivers:])
 
 
