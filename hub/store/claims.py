@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, and_, bindparam, func, or_, select, update
 
 from hub.clock import MICROSECOND
+from hub.models import harmless
 from hub.schedule import POISON, Breaker, Settlement, after_taking, tokens
 from hub.store import ATTEMPT, DELIVERY, EVENT, ROUTE_STATE, WORKER
 from hub.store.events import fresh_look
@@ -364,7 +365,8 @@ def _change(connection: Connection, now: datetime, item: Finished, row: Row[Any]
         "status": settlement.status,
         "next_attempt_at": settlement.due,
         "budget": row.budget + settlement.more_budget,
-        "error_key": settlement.error_key,
+        # It may begin as the reason does, which is text from outside.
+        "error_key": settlement.error_key and harmless(settlement.error_key),
         "last_error": None if settlement.status == "delivered" else settlement.reason,
     }
     if row.again and (settlement.status == "delivered" or settlement.outcome == "skip"):
