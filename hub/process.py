@@ -27,7 +27,7 @@ from starlette.applications import Starlette
 from hub.config import Config
 from hub.database import Database, open_database
 from hub.errors import CommandError, ConfigError
-from hub.jobs import Bells, open_bells
+from hub.jobs import Bells, open_bells, settings_of
 from hub.logs import configure_logs
 from hub.runtime import Hub, open_hub, redactor
 from hub.schema import require_current, upgrade
@@ -152,7 +152,7 @@ async def opened_database(config: Config) -> AsyncIterator[Database]:
 async def redis_settings(config: Config) -> AsyncIterator[RedisSettings]:
     """How to reach Redis; the embedded one is started for as long."""
     if config.redis_url is not None:
-        yield RedisSettings.from_dsn(config.redis_url)
+        yield settings_of(config.redis_url)
         return
     async with open_valkey(config.data_dir) as valkey:
         yield valkey.settings
@@ -353,6 +353,6 @@ async def asking(path: str) -> AsyncIterator[Caller]:
 async def command_bells(config: Config) -> AsyncIterator[Bells]:
     """Bells for a command: rung through a shared Redis, or into the void where there is none but an embedded one."""
     url = config.redis_url
-    settings = RedisSettings.from_dsn(url) if url is not None else None
+    settings = settings_of(url) if url is not None else None
     async with open_bells(settings, in_process=True) as bells:
         yield bells
