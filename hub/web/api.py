@@ -7,7 +7,7 @@ done is a CommandError; arguments that make no sense are a WrongUsage.
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import orjson
 import structlog
@@ -35,9 +35,9 @@ from hub.web.status import status
 Operation = Callable[[Hub, dict[str, Any]], Awaitable[Any]]
 Model = TypeVar("Model", bound=BaseModel)
 
-STATUSES = ("pending", "held", "delivered", "dead", "skipped")
-SHOWN_STATUSES = (*STATUSES, "paused", "broken", "gone")
-SHOWN_STATUS = f"^({'|'.join(SHOWN_STATUSES)})$"
+# As stored; or held by a route that is paused, broken, or gone from the config.
+Status = Literal["pending", "held", "delivered", "dead", "skipped", "paused", "broken", "gone"]
+Done = Literal["delivered", "dead", "skipped"]
 MOST_LISTED = 1000
 MOST_CANCELLED = 500
 REFUSED_SHOWN = (
@@ -56,10 +56,6 @@ class Arguments(BaseModel):
     """What an operation takes. Unknown names are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Nothing(Arguments):
-    """No arguments."""
 
 
 class OneId(Arguments):
@@ -83,7 +79,7 @@ class EventsWanted(Listed):
 
 
 class DeliveriesWanted(Listed):
-    status: str | None = Field(None, pattern=SHOWN_STATUS)
+    status: Status | None = None
     route: str | None = None
     error_key: str | None = None
     before: str | None = None
@@ -93,7 +89,7 @@ class ReplayWanted(Arguments):
     """Which deliveries to send again. `ids` are deliveries' or events'; `limit` the most of them."""
 
     ids: tuple[str, ...] = ()
-    status: str | None = Field(None, pattern=f"^({'|'.join(replays.DONE)})$")
+    status: Done | None = None
     route: str | None = None
     store: str | None = None
     entity: str | None = None
@@ -141,9 +137,8 @@ def wanted(model: type[Model], arguments: dict[str, Any]) -> Model:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(step) for step in first["loc"])
-        raise WrongUsage(
-            f"{place}: {first['msg'].replace('Input should', 'must').replace('String should', 'must')}"
-        ) from None
+        what = "is not known here" if first["type"] == "extra_forbidden" else first["msg"]
+        raise WrongUsage(f"{place}: {what.replace('Input should be', 'must be')}") from None
 
 
 def moment_of(value: str | None, now: datetime) -> datetime | None:

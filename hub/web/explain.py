@@ -87,7 +87,8 @@ def delivery_text(whole: WholeDelivery, around: Surroundings) -> str:
             when = f" by attempt {done[-1].number} at {plain(done[-1].started_at)}: {done[-1].note}" if done else ""
             return f"delivered{when}"
         case "dead":
-            return f"dead after {attempts_text(row)}: {row.last_error}; `hub replay {row.id}` tries it again"
+            tried = f"after {attempts_text(row)}" if row.attempts else "without an attempt"
+            return f"dead {tried}: {row.last_error}; `hub replay {row.id}` tries it again"
         case "skipped":
             return f"skipped: {row.last_error}"
         case "held":
@@ -133,8 +134,8 @@ def route_text(row: Row[Any], around: Surroundings) -> str | None:
     state = around.states.get(row.route)
     if row.route not in around.routes:
         return (
-            f"held: route {row.route} is not in the config any more; `hub replay {row.event_id} --to ROUTE`"
-            f" or `hub cancel {row.id}`"
+            f"held: route {row.route} is not in the config any more; put it back, or `hub cancel {row.id}`,"
+            f" after which `hub replay {row.id} --to ROUTE` sends it elsewhere"
         )
     if state is None:
         return None

@@ -92,8 +92,9 @@ def route_reasons(found: Findings) -> Iterator[str]:
         match why.get(route):
             case "gone" if waiting:
                 yield (
-                    f"{waiting} deliveries wait on route {route}, which is not in the config any more: put it back,"
-                    f" `hub replay --route {route} --to ROUTE`, or `hub cancel --route {route}`"
+                    f"{waiting} deliveries wait on route {route}, which is not in the config any more: put it back, or"
+                    f" `hub cancel --route {route}`, after which `hub replay --route {route} --to ROUTE` sends them"
+                    " elsewhere"
                 )
             case "broken":
                 yield (

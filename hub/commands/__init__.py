@@ -1,0 +1,1 @@
+"""The commands behind `hub`, each a plain function; hub/cli.py is the table that names them."""

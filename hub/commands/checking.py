@@ -1,0 +1,173 @@
+"""`hub check`: can it work? The config, the database, Redis, and what each route's connector says."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+
+from hub.client import Guard, connect, open_client
+from hub.clock import new_id, system_time
+from hub.commands.asking import CONFIG, AsJson, ConfigPath, command_config
+from hub.commands.output import show_json, show_table
+from hub.config import Config, Route
+from hub.connector import Context, Effect, Event
+from hub.database import assert_durable
+from hub.errors import ConfigError, HubError
+from hub.jobs import FAILURES, client, hang_up, settings_of
+from hub.language import compile_template, names_for
+from hub.models import SCHEMA
+from hub.outcome import is_fault, outcome_of
+from hub.process import asking, exclusive, opened_database, running_socket
+from hub.runtime import redactor
+from hub.schema import version
+from hub.testing.samples import event_of, sample
+from hub.valkey import binary
+
+BRIEFLY = 0.5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: its name, whether it is well, and a sentence."""
+
+    name: str
+    ok: bool
+    text: str
+
+
+class NoEffects:
+    """Effects for a check: there are none, and none are kept."""
+
+    async def get(self, name: str) -> Effect | None:
+        return None
+
+    async def put(self, name: str, value: str, url: str | None = None) -> None:
+        return None
+
+    async def once(self, name: str, make: Callable[[], Awaitable[Effect]]) -> Effect:
+        return await make()
+
+
+def check(
+    offline: Annotated[bool, typer.Option("--offline", help="Only what needs no network and no database.")] = False,
+    config: ConfigPath = CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Can it work? Config, database, Redis, and each route's connector. Exit code 1 if anything fails."""
+    findings = asyncio.run(look(config, offline))
+    if as_json:
+        show_json({"ok": all(one.ok for one in findings), "checks": [asdict(one) for one in findings]})
+    else:
+        show_table(
+            ["what", "is", "because"], [(one.name, "ok" if one.ok else "failed", one.text) for one in findings], ""
+        )
+    if not all(one.ok for one in findings):
+        raise typer.Exit(1)
+
+
+async def look(path: Path, offline: bool) -> list[Finding]:
+    """All findings. A config that cannot be read is the only one."""
+    try:
+        config = command_config(path)
+    except ConfigError as error:
+        return [Finding("config", False, problem) for problem in error.problems]
+    findings = [
+        Finding("config", True, f"stores: {', '.join(config.stores)}; routes: {', '.join(config.routes) or 'none'}"),
+        *(Finding("config", True, f"doubtful: {warning}") for warning in config.warnings),
+    ]
+    if offline:
+        return [*findings, await told("redis", embedded(config))]
+    outside = [told("database", database(config)), told("redis", redis(config))]
+    outside += [told(f"route {name}", connector(config, name, route)) for name, route in config.routes.items()]
+    redact = redactor(config)
+    return [*findings, *(Finding(one.name, one.ok, redact(one.text)) for one in await asyncio.gather(*outside))]
+
+
+async def told(name: str, sentence: Awaitable[str]) -> Finding:
+    """The sentence, or why there is none."""
+    try:
+        return Finding(name, True, await sentence)
+    except HubError as error:
+        return Finding(name, False, str(error))
+    except Exception as error:
+        reason = outcome_of(error, system_time()).reason if not is_fault(error) else f"a fault: {type(error).__name__}"
+        return Finding(name, False, reason)
+
+
+async def database(config: Config) -> str:
+    """Can it be reached, is it durable, is its schema of this version?"""
+    path = running_socket(config)
+    if path is not None and config.sqlite_path is not None:
+        async with asking(path) as caller:
+            await caller("status", {})
+        return "the running hub works with it"
+    if config.sqlite_path is None:
+        return await _opened(config)
+    if not config.sqlite_path.exists():
+        return f"{config.sqlite_path.name} is made by `hub up`"
+    async with exclusive(config, wait=BRIEFLY):
+        return await _opened(config)
+
+
+async def _opened(config: Config) -> str:
+    async with opened_database(config) as opened:
+        await opened.read(assert_durable)
+        found = await opened.read(version)
+    if found == SCHEMA:
+        return f"can be reached; its schema is {found}"
+    remedy = "`hub up` or `hub db upgrade`"
+    if config.sqlite_path is None:
+        raise ConfigError(f"its schema is {found or 'not made yet'}, this version needs {SCHEMA}: {remedy}")
+    return f"its schema is {found or 'not made yet'}; {remedy} makes it {SCHEMA}"
+
+
+async def embedded(config: Config) -> str:
+    """Is the embedded Valkey's binary there, where it is wanted?"""
+    return "not asked (offline)" if config.redis_url else f"embedded: {binary().name} is there"
+
+
+async def redis(config: Config) -> str:
+    if config.redis_url is None:
+        return await embedded(config)
+    asked = client(settings_of(config.redis_url))
+    try:
+        await asked.ping()
+    except FAILURES as error:
+        raise ConfigError(f"does not answer ({type(error).__name__}): start it, or correct `redis`") from None
+    finally:
+        await hang_up(asked)
+    return "answers"
+
+
+async def connector(config: Config, name: str, route: Route) -> str:
+    """What the route's connector says of itself."""
+    guard = Guard(config.network.allow)
+    timeout: float = route.timeout.total_seconds()
+    asked = route.connector_class(route.settings)
+    event = event_of(sample("order.placed"), next(iter(config.stores)))
+    async with open_client(guard, timeout=timeout) as http, asyncio.timeout(timeout):
+        context = Context(
+            route=name,
+            store=event.store,
+            key=new_id("chk"),
+            attempt=1,
+            timeout=timeout,
+            http=http,
+            connect=partial(connect, guard, timeout=timeout),
+            effects=NoEffects(),
+            entity_effects=NoEffects(),
+            render=partial(render, config, event),
+            log=structlog.get_logger(),
+            public_url=config.server.public_url,
+        )
+        return await asked.check(context)
+
+
+def render(config: Config, event: Event, template: str, *, html: bool = False, **more: Any) -> str:
+    names = names_for(event, public_url=config.server.public_url)
+    return compile_template(template, html=html).render({**names, **more})

@@ -1,0 +1,225 @@
+"""Commands that look: status, events, deliveries, show, explain, refused. They change nothing."""
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from hub.commands.asking import CONFIG, AsJson, ConfigPath, ask, checked
+from hub.commands.output import moment, say, show_json, show_pairs, show_table
+from hub.web.api import DeliveriesWanted, EventsWanted, RefusedWanted
+
+Since = Annotated[str | None, typer.Option(help="Only newer: a time, or an age such as 2d.")]
+Until = Annotated[str | None, typer.Option(help="Only older: a time, or an age such as 2d.")]
+Store = Annotated[str | None, typer.Option(help="Only of this store.")]
+Entity = Annotated[str | None, typer.Option(help="Only about this, such as order:ord_123456.")]
+Limit = Annotated[int, typer.Option(help="At most so many, newest first.")]
+
+
+def status(config: ConfigPath = CONFIG, as_json: AsJson = False) -> None:
+    """Is all well? ok, or degraded with reasons and remedies. Exit code 1 when degraded."""
+    found = ask(config, "status", {})
+    if as_json:
+        show_json(found)
+    else:
+        _show_status(found)
+    if found["status"] != "ok":
+        raise typer.Exit(1)
+
+
+def _show_status(found: dict[str, Any]) -> None:
+    show_pairs([("status", found["status"]), *(("because", reason) for reason in found["reasons"])])
+    show_pairs([("note", note) for note in found["notes"]])
+    if found["waiting_for_fan_out"]:
+        say(f"{found['waiting_for_fan_out']} events wait for fan-out")
+    rows = [
+        (name, route["connector"], route["state"], route["pending"], route["held"], route["dead"])
+        for name, route in found["routes"].items()
+    ]
+    show_table(["route", "connector", "state", "pending", "held", "dead"], rows, "no routes are configured")
+
+
+def events(
+    store: Store = None,
+    type_: Annotated[str | None, typer.Option("--type", help="Only of this type; order.* for a group.")] = None,
+    entity: Entity = None,
+    since: Since = None,
+    until: Until = None,
+    search: Annotated[
+        str | None, typer.Option("--search", "-q", help="An id, order number, customer, e-mail, SKU or payment.")
+    ] = None,
+    limit: Limit = 50,
+    before: Annotated[int | None, typer.Option(help="The next page, as the last one said.")] = None,
+    config: ConfigPath = CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """The events that came, newest first."""
+    wanted = checked(
+        EventsWanted, store=store, type=type_, entity=entity, since=since, until=until, q=search, limit=limit,
+        before=before,
+    )  # fmt: skip
+    found = ask(config, "events", wanted)
+    if as_json:
+        show_json(found)
+        return
+    rows = [
+        (
+            moment(one["received_at"]),
+            one["id"],
+            one["store"],
+            one["type"],
+            one["entity"],
+            one["repeats"] or "",
+            _went(one),
+        )
+        for one in found["events"]
+    ]
+    show_table(["time", "id", "store", "type", "entity", "repeats", "deliveries"], rows, "no events")
+    _more(found["before"])
+
+
+def _went(event: dict[str, Any]) -> str:
+    if event["fanned_out_at"] is None:
+        return "not fanned out yet"
+    return ", ".join(f"{one['route']}: {one['status']}" for one in event["deliveries"]) or "no route takes it"
+
+
+def _more(before: Any) -> None:
+    if before is not None:
+        say(f"more with --before {before}")
+
+
+def deliveries(
+    status: Annotated[
+        str | None,
+        typer.Option(help="pending, held, delivered, dead or skipped; or held by a paused, broken or gone route."),
+    ] = None,
+    route: Annotated[str | None, typer.Option(help="Only along this route.")] = None,
+    store: Store = None,
+    entity: Entity = None,
+    error: Annotated[str | None, typer.Option(help="Only with this error, as `hub status --json` names it.")] = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 50,
+    before: Annotated[str | None, typer.Option(help="The next page, as the last one said.")] = None,
+    config: ConfigPath = CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """The deliveries, newest first."""
+    wanted = checked(
+        DeliveriesWanted, status=status, route=route, store=store, entity=entity, error_key=error, since=since,
+        until=until, limit=limit, before=before,
+    )  # fmt: skip
+    found = ask(config, "deliveries", wanted)
+    if as_json:
+        show_json(found)
+        return
+    rows = [
+        (moment(one["created_at"]), one["id"], one["route"], one["type"], one["entity"], one["status"], _note(one))
+        for one in found["deliveries"]
+    ]
+    show_table(["time", "id", "route", "type", "entity", "status", "note"], rows, "no deliveries")
+    _more(found["before"])
+
+
+def _note(delivery: dict[str, Any]) -> str:
+    tried = f"{delivery['attempts']} of {delivery['budget']}" if delivery["attempts"] else ""
+    held = f"route is {delivery['held_by']}" if delivery["held_by"] else ""
+    return "; ".join(part for part in (held, tried, delivery["last_error"]) if part)
+
+
+def show(
+    id: Annotated[str, typer.Argument(help="An event's, delivery's, replay's or refusal's id.")],
+    config: ConfigPath = CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """One thing whole."""
+    found = ask(config, "show", {"id": id})
+    if as_json:
+        show_json(found)
+        return
+    lists = {"deliveries", "attempted", "effects", "keys", "differing_repeats", "body", "not_taken"}
+    show_pairs((name, _text(value)) for name, value in found.items() if name not in lists)
+    show_pairs((f"not taken by {route}", reason) for route, reason in found.get("not_taken", {}).items())
+    show_pairs([("found by", ", ".join(f"{key['kind']} {key['value']}" for key in found.get("keys", [])))])
+    for delivery in found.get("deliveries", [found] if found["kind"] == "delivery" else []):
+        _show_tried(delivery)
+    for repeat in found.get("differing_repeats", []):
+        say("", f"repeat {repeat['id']} at {moment(repeat['at'])}, with other content:", repeat["body"])
+    if found.get("body"):
+        say("", found["body"])
+
+
+def _text(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) and value else value
+
+
+def _show_tried(delivery: dict[str, Any]) -> None:
+    say("", f"{delivery['id']} on route {delivery['route']}: {delivery['status']} {delivery['last_error'] or ''}")
+    rows = [
+        (
+            one["number"],
+            moment(one["started_at"]),
+            "" if one["duration_ms"] is None else f"{one['duration_ms']} ms",
+            one["outcome"] or "under way",
+            one["status_code"],
+            one["note"],
+        )
+        for one in delivery["attempted"]
+    ]
+    show_table(["attempt", "time", "took", "outcome", "code", "note"], rows, "not tried yet")
+    for one in delivery["attempted"]:
+        for part in ("request", "response"):
+            if one[part]:
+                say(f"attempt {one['number']}, {part}: {one[part]}")
+    for effect in delivery["effects"]:
+        say(f"done: {effect['name']} {effect['value']} {effect['url'] or ''} at {moment(effect['at'])}")
+
+
+def explain(
+    event: Annotated[str, typer.Argument(help="Its id, a delivery's, or an order number, customer, e-mail, …")],
+    config: ConfigPath = CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """What happened to an event, in sentences: where it went, where not and why, what it waits for."""
+    found = ask(config, "explain", {"id": event})
+    if as_json:
+        show_json(found)
+    else:
+        say(*_told(found))
+
+
+def _told(found: dict[str, Any]) -> Iterator[str]:
+    event = found["event"]
+    about = f" about {event['entity']}" if event["entity"] else ""
+    yield f"{event['id']}: {event['type']}{about} at {event['store']}, received {moment(event['received_at'])}"
+    for part in ("repeats", "waiting"):
+        if found[part]:
+            yield f"  {found[part]}"
+    for one in found["deliveries"]:
+        yield f"  {one['route']}: {one['text']}"
+    for one in found["not_taken"]:
+        yield f"  {one['route']}: not taken, {one['reason']}"
+    if not (found["waiting"] or found["deliveries"] or found["not_taken"]):
+        yield "  no routes are configured"
+
+
+def refused(context: typer.Context, limit: Limit = 50, config: ConfigPath = CONFIG, as_json: AsJson = False) -> None:
+    """The requests that did not become events, newest first."""
+    if context.invoked_subcommand is not None:
+        return
+    found = ask(config, "refused", checked(RefusedWanted, limit=limit))
+    if as_json:
+        show_json(found)
+        return
+    rows = [
+        (moment(one["at"]), one["id"], one["store"], one["status"], _cause(one), one["remote"], one["event_id"])
+        for one in found["refused"]
+    ]
+    show_table(["time", "id", "store", "status", "reason", "from", "let in as"], rows, "no refused requests")
+
+
+def _cause(refusal: dict[str, Any]) -> str:
+    details = [f"{one['field']}: {one['message']}" for one in refusal["details"] or []]
+    return "; ".join([refusal["reason"], *details])
