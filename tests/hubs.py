@@ -188,7 +188,8 @@ async def cluster(
     """
     await make_schema(config)
     commands = ["serve"] * receivers + ["work"] * workers
-    entries = [("tests.e2e.skewed", str(hours)) for hours in clocks] or [("hub.cli",)] * len(commands)
+    entries: list[tuple[str, ...]] = [("tests.e2e.skewed", str(hours)) for hours in clocks]
+    entries = entries or [("hub.cli",)] * len(commands)
     async with AsyncExitStack() as stack:
         starting = [
             stack.enter_async_context(hub_process(config, command, module=entry))
@@ -200,6 +201,6 @@ async def cluster(
 
 async def make_schema(config: Path) -> None:
     """What `hub db upgrade` does, without a process of its own."""
-    loaded = load_config(config, os.environ)
+    loaded = load_config(config)
     async with opened_database(loaded) as database:
         await upgrade(database, loaded.database.reveal())

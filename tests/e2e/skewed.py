@@ -21,8 +21,7 @@ def time_ns() -> int:
     return time.time_ns() + int(off.total_seconds()) * 10**9
 
 
-hub.clock.system_time = system_time
-hub.clock.time = SimpleNamespace(time_ns=time_ns)  # type: ignore[assignment]
+vars(hub.clock).update(system_time=system_time, time=SimpleNamespace(time_ns=time_ns))
 
 if __name__ == "__main__":
     # Imported only now, so that every module takes the replaced clock.
