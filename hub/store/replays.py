@@ -9,11 +9,14 @@ from sqlalchemy import Connection, Row, Select, and_, delete, func, or_, select,
 
 from hub.clock import from_micros, new_id, to_micros
 from hub.store import DELIVERY, EFFECT, EVENT, REPLAY
+from hub.store.events import fresh_look
 from hub.store.fan_out import RouteTerms, new_delivery
 from hub.store.routes import audit
 
 BATCH = 500
 DONE = ("delivered", "dead", "skipped")
+MOVED = "moved"
+GIVEN_BACK = ("status", "error_key", "last_error", "budget", "key_no", "lost", "replay_id")
 
 
 @dataclass(frozen=True)
@@ -183,13 +186,19 @@ def move_away(connection: Connection, row: Row[Any], replay: Row[Any]) -> None:
     connection.execute(
         update(DELIVERY)
         .where(DELIVERY.c.id == row.id)
-        .values(status="skipped", next_attempt_at=None, error_key="moved", last_error=reason)
+        .values(
+            status="skipped",
+            next_attempt_at=None,
+            error_key=MOVED,
+            last_error=reason,
+            replay_id=replay.id,
+            before=_before(row),
+        )
     )
 
 
 def again(connection: Connection, row: Row[Any], due: datetime, replay: Row[Any]) -> None:
     """A done delivery is pending again: the same row and key, unless as new; attempts go on being numbered."""
-    before = {"status": row.status, "error_key": row.error_key, "last_error": row.last_error, "budget": row.budget}
     connection.execute(
         update(DELIVERY)
         .where(DELIVERY.c.id == row.id)
@@ -202,7 +211,7 @@ def again(connection: Connection, row: Row[Any], due: datetime, replay: Row[Any]
             error_key=None,
             last_error=None,
             replay_id=replay.id,
-            before=before | {"attempts": row.attempts, "key_no": row.key_no, "lost": row.lost},
+            before=_before(row),
         )
     )
 
@@ -230,21 +239,38 @@ def stop(connection: Connection, now: datetime, replay_id: str, who: str) -> int
     """Stop a replay: what has not started is as before. How many those were."""
     connection.execute(update(REPLAY).where(REPLAY.c.id == replay_id).values(state="stopped"))
     rows = connection.execute(
-        select(DELIVERY)
-        .where(DELIVERY.c.replay_id == replay_id, DELIVERY.c.status == "pending", DELIVERY.c.lease_until.is_(None))
-        .order_by(DELIVERY.c.id)
-        .with_for_update()
+        select(DELIVERY).where(DELIVERY.c.replay_id == replay_id).order_by(DELIVERY.c.id).with_for_update()
     ).all()
-    waiting = [row for row in rows if row.before and row.attempts == row.before["attempts"]]
+    waiting = [row for row in rows if _not_started(row)]
     for row in waiting:
         if row.before["status"] is None:
             connection.execute(delete(DELIVERY).where(DELIVERY.c.id == row.id))
         else:
-            connection.execute(update(DELIVERY).where(DELIVERY.c.id == row.id).values(**_former(row)))
+            _give_back(connection, now, row)
+    events = {row.event_id for row in waiting}
+    for row in rows:
+        if row.error_key == MOVED and row.event_id in events:
+            _give_back(connection, now, row)
     audit(connection, now, who, "replay.stop", replay=replay_id, given_back=len(waiting))
     return len(waiting)
 
 
-def _former(row: Row[Any]) -> dict[str, Any]:
-    former = {name: value for name, value in row.before.items() if name != "attempts"}
-    return former | {"next_attempt_at": None, "replay_id": None, "before": None}
+def _not_started(row: Row[Any]) -> bool:
+    waits = row.status == "pending" and row.lease_until is None
+    return bool(waits and row.before and row.attempts == row.before["attempts"])
+
+
+def _before(row: Row[Any]) -> dict[str, Any]:
+    """What `stop` gives back; `attempts` tells whether it has started since."""
+    due = None if row.next_attempt_at is None else to_micros(row.next_attempt_at)
+    return {name: getattr(row, name) for name in GIVEN_BACK} | {"attempts": row.attempts, "next_attempt_at": due}
+
+
+def _give_back(connection: Connection, now: datetime, row: Row[Any]) -> None:
+    due = row.before["next_attempt_at"]
+    former: dict[str, Any] = {name: row.before[name] for name in GIVEN_BACK}
+    former |= {"next_attempt_at": None if due is None else from_micros(due), "before": None}
+    if row.again and (former["status"] == "delivered" or former["error_key"] == "skip"):
+        # A repeat came while it waited: as before, it would have been looked at once more.
+        former |= fresh_look(connection, now, row)
+    connection.execute(update(DELIVERY).where(DELIVERY.c.id == row.id).values(**former))
