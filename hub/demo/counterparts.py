@@ -14,7 +14,7 @@ from hub.testing.smtp import Mail, MailServer
 
 FAILURES = 2
 KEY_SHOWN = 8
-UNAVAILABLE = Answer(503, b"down for maintenance")
+UNAVAILABLE = Answer(503, b"unavailable")
 
 
 @dataclass(frozen=True)

@@ -84,17 +84,16 @@ async def staged(screen: Screen, ledger: Ledger) -> AsyncIterator[Stage]:
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(throwaway_folder())
         counterparts = await stack.enter_async_context(open_counterparts(arrived.put_nowait, known.slack))
-        hub = await stack.enter_async_context(started_hub(folder, counterparts, known))
+        hub = await stack.enter_async_context(started_hub(folder, counterparts, known, usable_port()))
         store = await stack.enter_async_context(StoreDouble(hub.webhook_url, known.webhook))
         screen.introduce(hub.webhook_url, folder, time.monotonic() - began)
         yield Stage(screen, hub, store, arrived, ledger)
 
 
 @asynccontextmanager
-async def started_hub(folder: Path, counterparts: Counterparts, known: Secrets) -> AsyncIterator[RunningHub]:
+async def started_hub(folder: Path, counterparts: Counterparts, known: Secrets, port: int) -> AsyncIterator[RunningHub]:
     """The hub, listening. Where somebody took its port meanwhile, it is started once more on another."""
     async with AsyncExitStack() as stack:
-        port = usable_port()
         try:
             hub = await stack.enter_async_context(running_hub(write_config(folder, counterparts, known, port)))
         except CommandError:

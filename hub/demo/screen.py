@@ -84,14 +84,10 @@ class Screen:
         """A message as its counterpart received it, or the attempt that it refused."""
         start = (*self._begin(one.at, event_number, QUIET), (f"  {one.place:<10}", STYLES[one.place]))
         if one.refusal is not None:
-            self.line(
-                *start,
-                (f"attempt {one.attempt} failed ", FAILED),
-                one.text,
-                (f"  {one.refusal}, to be retried", FAILED),
-            )
+            failed = (f"attempt {one.attempt} failed  ", FAILED)
+            self.line(*start, failed, one.text, (f"  {one.refusal}, will be retried", FAILED))
         elif one.attempt > 1:
-            self.line(*start, (f"attempt {one.attempt} taken  ", TAKEN), one.text)
+            self.line(*start, (f"attempt {one.attempt} taken   ", TAKEN), one.text)
         else:
             self.line(*start, one.text)
 
