@@ -131,6 +131,8 @@ def run(arguments: list[str] | None = None) -> int:
         complain("stopped")
     except httpx.HTTPError as error:
         complain(f"the running hub did not answer ({type(error).__name__}); `hub status` tells whether it is there")
+    except OSError as error:
+        complain(f"{error.filename or 'the system'}: {error.strerror or type(error).__name__}")
     except Exception as error:
         complain(f"a fault in the hub itself: {type(error).__name__} at {place_of(error)}")
     else:
