@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import resource
+import shlex
 import signal
 import socket
 import subprocess
@@ -214,6 +215,16 @@ def test_a_hub_that_cannot_start_is_a_failure_with_a_reason(temporary: Path) -> 
     assert ended.returncode == 1
     assert "The demo failed: the hub ended by itself (exit code 1)" in ended.stdout
     assert "Traceback" not in ended.stderr
+    nothing_is_left(temporary)
+
+
+def test_when_nobody_reads_on_it_ends_in_good_order(temporary: Path) -> None:
+    ended = subprocess.run(
+        ["sh", "-c", f"{shlex.join(DEMO)} --once | head -n 2"], cwd=temporary,
+        env=environment(temporary, PYTHONIOENCODING="ascii"), capture_output=True, text=True, timeout=WITHIN,
+    )  # fmt: skip
+    assert "litekart-hub demo" in ended.stdout
+    assert ended.stderr == ""
     nothing_is_left(temporary)
 
 

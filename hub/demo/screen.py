@@ -17,6 +17,7 @@ from rich.text import Text
 from hub.demo.counterparts import FAILURES, Arrival
 from hub.demo.paste import curl_command, hub_command
 from hub.demo.story import ENDPOINT, MAIL, PLACES, SLACK
+from hub.errors import CommandError
 
 WIDEST = 100
 EVENT = "bold cyan"
@@ -46,11 +47,21 @@ class Answered:
     at: float
 
 
+class Paper(Console):
+    """A console whose reader may leave, as `| head` does: then the demo ends in good order."""
+
+    def on_broken_pipe(self) -> None:
+        try:
+            super().on_broken_pipe()
+        except SystemExit:
+            raise CommandError("nobody reads what it says") from None
+
+
 class Screen:
     """Where the lines go. The clock in front of them begins when everything is up."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, markup=False, emoji=False)
+        self.console = console or Paper(highlight=False, markup=False, emoji=False)
         self.console.width = min(self.console.width, WIDEST) if self.console.is_terminal else WIDEST
         self._began = time.monotonic()
 
