@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, bindparam, func, or_, select, update
@@ -18,10 +19,51 @@ from hub.models import harmless
 from hub.schedule import POISON, Breaker, Settlement, after_taking, tokens
 from hub.store import ATTEMPT, DELIVERY, EVENT, ROUTE_STATE, WORKER
 from hub.store.events import fresh_look
+from hub.store.wide import insert_rows, update_rows
 
 ALIVE_WITHIN = timedelta(seconds=15)
 DAY = timedelta(days=1)
 ALONE_AFTER = 2
+AFTER_ALL = 2**62
+
+# Statements of every claim and record are made once: to make one costs more than to run it.
+STATE = select(ROUTE_STATE).where(ROUTE_STATE.c.route == bindparam("route")).with_for_update()
+STATES = (
+    select(ROUTE_STATE)
+    .where(ROUTE_STATE.c.route.in_(bindparam("routes", expanding=True)))
+    .order_by(ROUTE_STATE.c.route)
+    .with_for_update()
+)
+LEASED = select(func.count(), func.min(DELIVERY.c.lease_until)).where(
+    DELIVERY.c.route == bindparam("route"), DELIVERY.c.lease_until.is_not(None)
+)
+TAKE = (
+    update(DELIVERY)
+    .where(
+        DELIVERY.c.id.in_(bindparam("ids", expanding=True)),
+        DELIVERY.c.status == "pending",
+        DELIVERY.c.next_attempt_at <= bindparam("now"),
+    )
+    .values(
+        attempts=DELIVERY.c.attempts + 1,
+        lease_until=bindparam("until"),
+        next_attempt_at=bindparam("until"),
+        again=False,
+        looked_at=bindparam("looked"),
+    )
+    .returning(DELIVERY.c.id, DELIVERY.c.attempts)
+)
+STARTED = ("delivery_id", "number", "worker", "started_at")
+ENDED = ("outcome", "note", "duration_ms", "status_code", "request", "response")
+SETTLED = (
+    "status", "next_attempt_at", "lease_until", "budget", "error_key", "last_error", "lost", "again", "look",
+)  # fmt: skip
+UNDER_WAY = (
+    select(*(DELIVERY.c[name] for name in ("id", "store", "route", "entity", "attempts", "span", *SETTLED)))
+    .where(DELIVERY.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(DELIVERY.c.id)
+    .with_for_update()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +124,7 @@ def claim(connection: Connection, now: datetime, items: Sequence[ClaimRequest]) 
 
 
 def _claim(connection: Connection, now: datetime, request: ClaimRequest) -> Claimed:
-    state = connection.execute(select(ROUTE_STATE).where(ROUTE_STATE.c.route == request.route).with_for_update()).one()
+    state = connection.execute(STATE, {"route": request.route}).one()
     in_flight, suspects = _settle_expired(connection, now, request.route)
     if state.paused_at is not None:
         return Claimed([], now + DAY)
@@ -107,11 +149,7 @@ def _claim(connection: Connection, now: datetime, request: ClaimRequest) -> Clai
 
 def _settle_expired(connection: Connection, now: datetime, route: str) -> tuple[int, bool]:
     """Close attempts whose lease ran out as `lost`; the number in flight, and whether a suspect came of it."""
-    leased, first = connection.execute(
-        select(func.count(), func.min(DELIVERY.c.lease_until)).where(
-            DELIVERY.c.route == route, DELIVERY.c.lease_until.is_not(None)
-        )
-    ).one()
+    leased, first = connection.execute(LEASED, {"route": route}).one()
     if first is None or first > now:
         return leased, False
     expired = connection.execute(
@@ -149,23 +187,30 @@ def _candidates(
     connection: Connection, now: datetime, request: ClaimRequest, state: Row[Any], free: int
 ) -> tuple[list[Row[Any]], bool]:
     """The due deliveries with their events, and whether there is one that may only go alone."""
-    query = due_deliveries(request.route, now)
+    probe_id = None if state.opened_at is None else state.probe_id
+    values = {"route": request.route, "now": now, "most": free + 1}
     if request.ordered:
-        query = query.where(_is_first(connection, request.route, now))
-    if state.opened_at is not None and state.probe_id is not None:
-        query = query.order_by((DELIVERY.c.id == state.probe_id), DELIVERY.c.next_attempt_at, DELIVERY.c.event_seq)
-    else:
-        query = query.order_by(DELIVERY.c.next_attempt_at, DELIVERY.c.event_seq)
-    rows = connection.execute(query.limit(free + 1)).all()
+        waiting = connection.execute(OLDEST_WAITING).scalar()
+        values["waiting"] = AFTER_ALL if waiting is None else waiting
+    if probe_id is not None:
+        values["probe_id"] = probe_id
+    rows = connection.execute(due_deliveries(request.ordered, probe_id is not None), values).all()
     suspects = [row for row in rows if row.lost >= ALONE_AFTER]
     if request.alone:
         return suspects[:1], bool(suspects)
     return [row for row in rows if row.lost < ALONE_AFTER][:free], bool(suspects)
 
 
-def due_deliveries(route: str, now: datetime) -> Select[Any]:
-    """A route's due deliveries joined to their events."""
-    return (
+OLDEST_WAITING = select(func.min(EVENT.c.seq)).where(EVENT.c.fanned_out_at.is_(None))
+
+
+@cache
+def due_deliveries(ordered: bool, probing: bool) -> Select[Any]:
+    """A route's due deliveries joined to their events; `probing`: another than the last probe first.
+
+    Parameters: route, now, most; waiting where ordered; probe_id where probing.
+    """
+    query = (
         select(
             DELIVERY,
             EVENT.c.type,
@@ -175,25 +220,34 @@ def due_deliveries(route: str, now: datetime) -> Select[Any]:
             EVENT.c.last_repeat_at,
         )
         .join(EVENT, EVENT.c.id == DELIVERY.c.event_id)
-        .where(DELIVERY.c.route == route, DELIVERY.c.status == "pending", DELIVERY.c.next_attempt_at <= now)
+        .where(
+            DELIVERY.c.route == bindparam("route"),
+            DELIVERY.c.status == "pending",
+            DELIVERY.c.next_attempt_at <= bindparam("now"),
+        )
     )
+    if ordered:
+        query = query.where(_is_first())
+    last_probe = [DELIVERY.c.id == bindparam("probe_id")] if probing else []
+    return query.order_by(*last_probe, DELIVERY.c.next_attempt_at, DELIVERY.c.event_seq).limit(bindparam("most"))
 
 
-def _is_first(connection: Connection, route: str, now: datetime) -> Any:
+def _is_first() -> Any:
     """True for a delivery before which nothing of its entity is still to come (design: "Order").
 
     Events are fanned out oldest first, so one comparison with the oldest waiting one stands for "no earlier
     event of its entity is still to be fanned out" and can only err on the late side.
     """
     other = DELIVERY.alias("other")
-    waiting = connection.execute(select(func.min(EVENT.c.seq)).where(EVENT.c.fanned_out_at.is_(None))).scalar()
-    same = and_(other.c.route == route, other.c.store == DELIVERY.c.store, other.c.entity == DELIVERY.c.entity)
+    same = and_(
+        other.c.route == DELIVERY.c.route, other.c.store == DELIVERY.c.store, other.c.entity == DELIVERY.c.entity
+    )
     earlier = and_(same, other.c.status.in_(("pending", "held")), other.c.event_seq < DELIVERY.c.event_seq)
     leased = and_(same, other.c.lease_until.is_not(None), other.c.id != DELIVERY.c.id)
     first = and_(
         ~select(other.c.id).where(earlier).exists(),
         ~select(other.c.id).where(leased).exists(),
-        *([] if waiting is None else [DELIVERY.c.event_seq < waiting]),
+        DELIVERY.c.event_seq < bindparam("waiting"),
     )
     return or_(DELIVERY.c.entity.is_(None), first)
 
@@ -230,32 +284,12 @@ def _take(
     if not rows:
         return []
     until = now + request.lease
-    taken = connection.execute(
-        update(DELIVERY)
-        .where(
-            DELIVERY.c.id.in_([row.id for row in rows]),
-            DELIVERY.c.status == "pending",
-            DELIVERY.c.next_attempt_at <= now,
-        )
-        .values(
-            attempts=DELIVERY.c.attempts + 1,
-            lease_until=until,
-            next_attempt_at=until,
-            again=False,
-            looked_at=now if rows[0].reads_state else None,
-        )
-        .returning(DELIVERY.c.id, DELIVERY.c.attempts)
-    ).all()
-    numbers = {row.id: row.attempts for row in taken}
+    looked = now if rows[0].reads_state else None
+    values = {"ids": [row.id for row in rows], "now": now, "until": until, "looked": looked}
+    numbers = {row.id: row.attempts for row in connection.execute(TAKE, values)}
     claims = [Claim(row, numbers[row.id], until, probing) for row in rows if row.id in numbers]
-    connection.execute(
-        ATTEMPT.insert().values(
-            [
-                {"delivery_id": c.delivery.id, "number": c.attempt, "worker": request.worker, "started_at": now}
-                for c in claims
-            ]
-        )
-    )
+    attempts = [(one.delivery.id, one.attempt, request.worker, now) for one in claims]
+    insert_rows(connection, ATTEMPT, STARTED, attempts)
     return claims
 
 
@@ -299,56 +333,29 @@ class Finished:
 def record(connection: Connection, now: datetime, items: Sequence[Finished]) -> list[str]:
     """Write outcomes. Returns each delivery's status after it, or `late` where a newer attempt has the delivery."""
     _step_breakers(connection, now, items)
-    rows = {
-        row.id: row
-        for row in connection.execute(
-            select(DELIVERY)
-            .where(DELIVERY.c.id.in_(sorted({item.delivery_id for item in items})))
-            .order_by(DELIVERY.c.id)
-            .with_for_update()
-        )
-    }
+    ids = sorted({item.delivery_id for item in items})
+    rows = {row.id: row for row in connection.execute(UNDER_WAY, {"ids": ids})}
     changes = [_change(connection, now, item, rows[item.delivery_id]) for item in items]
     attempts = [_attempt_values(item, late=values is None) for item, values in zip(items, changes, strict=True)]
-    connection.execute(ATTEMPT_DONE, attempts)
-    settled = [values for values in changes if values]
-    if settled:
-        connection.execute(DELIVERY_DONE, settled)
+    update_rows(connection, ATTEMPT, ("delivery_id", "number"), ENDED, attempts)
+    settled = [
+        (item.delivery_id, *[values[name] for name in SETTLED])
+        for item, values in zip(items, changes, strict=True)
+        if values
+    ]
+    update_rows(connection, DELIVERY, ("id",), SETTLED, settled)
     return ["late" if values is None else str(values["status"]) for values in changes]
 
 
-ATTEMPT_DONE = (
-    update(ATTEMPT)
-    .where(ATTEMPT.c.delivery_id == bindparam("of"), ATTEMPT.c.number == bindparam("at_number"))
-    .values(
-        {name: bindparam(name) for name in ("outcome", "note", "duration_ms", "status_code", "request", "response")}
-    )
-)
-SETTLED = (
-    "status", "next_attempt_at", "budget", "error_key", "last_error", "lost", "again", "look",
-)  # fmt: skip
-DELIVERY_DONE = (
-    update(DELIVERY)
-    .where(DELIVERY.c.id == bindparam("of"))
-    .values({name: bindparam(name) for name in SETTLED} | {"lease_until": None})
-)
-
-
-def _attempt_values(item: Finished, *, late: bool) -> dict[str, Any]:
+def _attempt_values(item: Finished, *, late: bool) -> tuple[Any, ...]:
+    """Delivery and number, then the columns of ENDED."""
     settlement = item.settlement
-    note = settlement.reason
+    outcome, note = settlement.outcome, settlement.reason
     if late:
-        note = f"late, after a newer attempt began: {settlement.outcome}: {note}"
-    return {
-        "of": item.delivery_id,
-        "at_number": item.attempt,
-        "outcome": "late" if late else settlement.outcome,
-        "note": note,
-        "duration_ms": item.duration // (1000 * MICROSECOND),
-        "status_code": item.status_code,
-        "request": item.request,
-        "response": item.response,
-    }
+        outcome, note = "late", f"late, after a newer attempt began: {outcome}: {note}"
+    milliseconds = item.duration // (1000 * MICROSECOND)
+    ended = (outcome, note, milliseconds, item.status_code, item.request, item.response)
+    return (item.delivery_id, item.attempt, *ended)
 
 
 def _change(connection: Connection, now: datetime, item: Finished, row: Row[Any]) -> dict[str, Any] | None:
@@ -356,20 +363,24 @@ def _change(connection: Connection, now: datetime, item: Finished, row: Row[Any]
     settlement = item.settlement
     if row.attempts != item.attempt or (row.status != "pending" and row.lease_until is None):
         return None
-    values = {name: getattr(row, name) for name in SETTLED} | {"of": row.id, "lost": 0}
+    delivered = settlement.status == "delivered"
     if row.status != "pending":
         # Cancelled while under way: only a real delivery still counts.
-        kept = {"status": "delivered", "error_key": None, "last_error": None}
-        return values | (kept if settlement.status == "delivered" else {})
-    values |= {
+        values = {name: getattr(row, name) for name in SETTLED} | {"lease_until": None, "lost": 0}
+        return values | ({"status": "delivered", "error_key": None, "last_error": None} if delivered else {})
+    values = {
         "status": settlement.status,
         "next_attempt_at": settlement.due,
+        "lease_until": None,
         "budget": row.budget + settlement.more_budget,
         # It may begin as the reason does, which is text from outside.
         "error_key": settlement.error_key and harmless(settlement.error_key),
-        "last_error": None if settlement.status == "delivered" else settlement.reason,
+        "last_error": None if delivered else settlement.reason,
+        "lost": 0,
+        "again": row.again,
+        "look": row.look,
     }
-    if row.again and (settlement.status == "delivered" or settlement.outcome == "skip"):
+    if row.again and (delivered or settlement.outcome == "skip"):
         look = fresh_look(connection, now, row)
         values |= {name: look[name] for name in SETTLED if name in look}
     return values
@@ -379,20 +390,15 @@ def _step_breakers(connection: Connection, now: datetime, items: Iterable[Finish
     by_route: defaultdict[str, list[Finished]] = defaultdict(list)
     for item in items:
         by_route[item.route].append(item)
-    states = connection.execute(
-        select(ROUTE_STATE)
-        .where(ROUTE_STATE.c.route.in_(sorted(by_route)))
-        .order_by(ROUTE_STATE.c.route)
-        .with_for_update()
-    ).all()
-    for state in states:
+    for state in connection.execute(STATES, {"routes": sorted(by_route)}).all():
         before = Breaker(
             state.failures, state.opened_at, state.open_reason, state.probe_at, timedelta(seconds=state.probe_wait)
         )
         breaker, stop = before, state.stopped_until
         for item in by_route[state.route]:
             breaker = item.step(breaker, now)
-            stop = max(filter(None, (stop, item.stop_until)), default=None)
+            if item.stop_until is not None:
+                stop = max(stop or item.stop_until, item.stop_until)
         if (breaker, stop) != (before, state.stopped_until):
             connection.execute(
                 update(ROUTE_STATE)

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.connector import Effect
-from hub.store import EFFECT, is_postgres
+from hub.store import EFFECT
+from hub.store.wide import insert_rows
+
+COLUMNS = ("scope", "name", "delivery_id", "value", "url", "at")
+NEWER = f"ON CONFLICT (scope, name) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in COLUMNS[2:])}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +32,10 @@ def entity_scope(store: str, route: str, entity: str | None, delivery_id: str) -
 
 def put_effects(connection: Connection, now: datetime, items: Sequence[NewEffect]) -> list[None]:
     """Keep effects; a name that is there already takes the newer value."""
-    insert = postgresql.insert(EFFECT) if is_postgres(connection) else sqlite.insert(EFFECT)
-    for item in sorted(items, key=lambda effect: (effect.scope, effect.name)):
-        row = insert.values(
-            scope=item.scope, name=item.name, delivery_id=item.delivery_id, value=item.value, url=item.url, at=now
-        )
-        fresh = {name: row.excluded[name] for name in ("delivery_id", "value", "url", "at")}
-        connection.execute(row.on_conflict_do_update(index_elements=["scope", "name"], set_=fresh))
+    rows = {
+        (item.scope, item.name): (item.scope, item.name, item.delivery_id, item.value, item.url, now) for item in items
+    }
+    insert_rows(connection, EFFECT, COLUMNS, [rows[key] for key in sorted(rows)], NEWER)
     return [None] * len(items)
 
 
