@@ -123,6 +123,7 @@ class Load:
             self.indeterminate.add(marker)
             return False
         self.answers[response.status_code] += 1
+        assert response.status_code in {200, 503}, response.text
         if response.status_code != 200:
             return False
         self.acked[marker] = response.json()["data"]["id"]
