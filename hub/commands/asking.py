@@ -49,7 +49,7 @@ def ask(path: Path, operation: str, arguments: dict[str, Any]) -> Any:
 
 def checked(model: type[Arguments], **arguments: Any) -> dict[str, Any]:
     """The arguments of an operation without those not given; WrongUsage before anything is opened."""
-    given = {name: value for name, value in arguments.items() if value not in (None, (), [], False)}
+    given = {name: value for name, value in arguments.items() if not (value is None or value is False or value == [])}
     asked = wanted(model, given)
     if isinstance(asked, Listed | ReplayWanted):
         moment_of(asked.since, system_time())
