@@ -226,7 +226,8 @@ def along(
         .with_for_update()
     ).first()
     if there is not None:
-        if there.status in DONE and there.lease_until is None:
+        # Once for each event, also where several of its deliveries are meant, in several batches.
+        if there.status in DONE and there.lease_until is None and there.replay_id != replay.id:
             again(connection, there, due, replay)
         return
     event = connection.execute(select(EVENT).where(EVENT.c.id == row.event_id)).one()
