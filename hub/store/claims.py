@@ -13,11 +13,12 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, bindparam, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.clock import MICROSECOND
 from hub.models import harmless
 from hub.schedule import POISON, Breaker, Settlement, after_taking, tokens
-from hub.store import ATTEMPT, DELIVERY, EVENT, ROUTE_STATE, WORKER
+from hub.store import ATTEMPT, DELIVERY, EVENT, ROUTE_STATE, WORKER, is_postgres
 from hub.store.events import fresh_look
 from hub.store.wide import insert_rows, update_rows
 
@@ -108,7 +109,9 @@ def ensure_routes(connection: Connection, fingerprints: dict[str, str]) -> None:
     known = {row.route: row for row in connection.execute(select(ROUTE_STATE))}
     for route, fingerprint in sorted(fingerprints.items()):
         if route not in known:
-            connection.execute(ROUTE_STATE.insert().values(route=route, fingerprint=fingerprint))
+            # Of several processes that start at once each may be the first.
+            insert = postgresql.insert(ROUTE_STATE) if is_postgres(connection) else sqlite.insert(ROUTE_STATE)
+            connection.execute(insert.values(route=route, fingerprint=fingerprint).on_conflict_do_nothing())
         elif known[route].fingerprint != fingerprint:
             values: dict[str, Any] = {"fingerprint": fingerprint, "stopped_until": None}
             if known[route].opened_at is not None:
