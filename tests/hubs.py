@@ -19,7 +19,7 @@ from hub.schema import upgrade
 
 ROOT = Path(__file__).parents[1]
 SECRET = "the webhook secret of the test shop"
-START_WITHIN = 20.0
+START_WITHIN = 45.0
 STOP_WITHIN = 30.0
 QUICK = ["50ms", "100ms", "200ms", "400ms", "800ms"]
 
@@ -192,10 +192,12 @@ async def cluster(
     entries = entries or [("hub.cli",)] * len(commands)
     async with AsyncExitStack() as stack:
         starting = [
-            stack.enter_async_context(hub_process(config, command, module=entry))
+            asyncio.create_task(stack.enter_async_context(hub_process(config, command, module=entry)))
             for command, entry in zip(commands, entries, strict=True)
         ]
-        hubs = await asyncio.gather(*starting)
+        # Also where one fails, the others must be on the stack before it unwinds.
+        await asyncio.wait(starting)
+        hubs = [task.result() for task in starting]
         yield Cluster(hubs[:receivers], hubs[receivers:])
 
 
