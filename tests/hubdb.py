@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -39,6 +39,7 @@ from tests.servers import PostgresServer
 
 SECRET = "the webhook secret of these tests"
 NOON = "2026-11-23T12:00:00Z"
+MORNING = datetime(2026, 11, 23, 8, tzinfo=UTC)
 SCHEDULE = ["10s", "20s", "40s"]
 Work = Callable[[Connection], Any]
 

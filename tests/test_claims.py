@@ -3,12 +3,13 @@
 import asyncio
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hub.connector import Receipt
 from hub.deliver import KeptEffects, delivery_key
-from hub.errors import Hold, NotNow, Rejected, Skip, TryAgain
+from hub.errors import Hold, NotNow, Outcome, Rejected, Skip, TryAgain
 from hub.replay import cancel_deliveries, release_held, resume_route, start_replay
 from hub.runtime import Hub
 from hub.store import DELIVERY, EFFECT
@@ -161,7 +162,7 @@ async def test_only_processes_that_ended_count_as_lost(lab: Lab) -> None:
     assert notes == {"no outcome within the lease", None}
 
 
-async def lose(lab: Lab, times: int, **more: bool) -> None:
+async def lose(lab: Lab, times: int, **more: Any) -> None:
     """That many processes end during their attempt of the one delivery due."""
     for number in range(times):
         await lab.alive(f"w{number}")
@@ -314,7 +315,7 @@ async def test_a_bad_answer_text_does_not_stop_the_neighbours_outcome(lab: Lab) 
     rows = await lab.orders(3)
     claims = (await lab.claim()).claims
     texts = ["nul \x00 in it", "half \ud800 a pair", "x" * 2**20]
-    results = [Receipt(texts[0], answer=texts[0]), TryAgain(texts[1]), Rejected(texts[2])]
+    results: list[Receipt | Outcome] = [Receipt(texts[0], answer=texts[0]), TryAgain(texts[1]), Rejected(texts[2])]
     statuses = await asyncio.gather(*(lab.finish(one, result) for one, result in zip(claims, results, strict=True)))
     assert statuses == ["delivered", "pending", "dead"]
     assert (await lab.attempts(rows[0].id))[0].response == "nul \ufffd in it"
