@@ -22,7 +22,6 @@ import httpx
 import structlog
 import uvicorn
 from arq.connections import RedisSettings
-from starlette.applications import Starlette
 
 from hub.config import Config
 from hub.database import Database, open_database
@@ -34,7 +33,7 @@ from hub.schema import require_current, upgrade
 from hub.store import routes
 from hub.store.workers import end_leases
 from hub.valkey import open_valkey
-from hub.web.api import OPERATIONS, create_local_api
+from hub.web.api import OPERATIONS, WrongUsage, create_local_api
 from hub.web.app import create_app
 from hub.worker import running
 
@@ -245,7 +244,7 @@ async def local_socket(hub: Hub) -> AsyncIterator[None]:
         path = str(Path(folder) / "local")
         sock = socket.socket(socket.AF_UNIX)
         sock.bind(path)
-        config = uvicorn.Config(local_api(hub), log_config=None, access_log=False, lifespan="off", ws="none")
+        config = uvicorn.Config(create_local_api(hub), log_config=None, access_log=False, lifespan="off", ws="none")
         note = hub.config.data_dir / "hub.json"
         async with listening(config, [sock], path):
             write_private(note, json.dumps({"pid": os.getpid(), "socket": path}))
@@ -253,10 +252,6 @@ async def local_socket(hub: Hub) -> AsyncIterator[None]:
                 yield
             finally:
                 note.unlink(missing_ok=True)
-
-
-def local_api(hub: Hub) -> Starlette:
-    return create_local_api(hub)
 
 
 def write_private(path: Path, text: str) -> None:
@@ -343,7 +338,7 @@ async def asking(path: str) -> AsyncIterator[Caller]:
         async def call(operation: str, arguments: dict[str, Any]) -> Any:
             answer = (await client.post(f"/{operation}", json=arguments)).json()
             if not answer["ok"]:
-                raise CommandError(answer["error"])
+                raise WrongUsage(answer["error"]) if answer["kind"] == "usage" else CommandError(answer["error"])
             return answer["result"]
 
         yield call

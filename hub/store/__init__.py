@@ -6,7 +6,7 @@ result for each item. Those that take `(connection, …)` are one read or one tr
 
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import ColumnElement, Connection, Table, literal_column
 
 from hub import models
 
@@ -34,3 +34,9 @@ SCHEMA_VERSION = table(models.SchemaVersion)
 
 def is_postgres(connection: Connection) -> bool:
     return connection.dialect.name == "postgresql"
+
+
+def among(status: ColumnElement[Any], *names: str) -> ColumnElement[bool]:
+    """`status` is one of `names`, written into the statement: no partial index is found by a parameter."""
+    literals: list[ColumnElement[str]] = [literal_column(f"'{name}'") for name in names]
+    return status == literals[0] if len(literals) == 1 else status.in_(literals)

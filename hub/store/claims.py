@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from hub.clock import MICROSECOND
 from hub.models import harmless
 from hub.schedule import POISON, Breaker, Settlement, after_taking, tokens
-from hub.store import ATTEMPT, DELIVERY, EVENT, ROUTE_STATE, WORKER, is_postgres
+from hub.store import ATTEMPT, DELIVERY, EVENT, ROUTE_STATE, WORKER, among, is_postgres
 from hub.store.events import fresh_look
 from hub.store.wide import insert_rows, update_rows
 
@@ -42,7 +42,7 @@ TAKE = (
     update(DELIVERY)
     .where(
         DELIVERY.c.id.in_(bindparam("ids", expanding=True)),
-        DELIVERY.c.status == "pending",
+        among(DELIVERY.c.status, "pending"),
         DELIVERY.c.next_attempt_at <= bindparam("now"),
     )
     .values(
@@ -225,7 +225,7 @@ def due_deliveries(ordered: bool, probing: bool) -> Select[Any]:
         .join(EVENT, EVENT.c.id == DELIVERY.c.event_id)
         .where(
             DELIVERY.c.route == bindparam("route"),
-            DELIVERY.c.status == "pending",
+            among(DELIVERY.c.status, "pending"),
             DELIVERY.c.next_attempt_at <= bindparam("now"),
         )
     )
@@ -245,7 +245,7 @@ def _is_first() -> Any:
     same = and_(
         other.c.route == DELIVERY.c.route, other.c.store == DELIVERY.c.store, other.c.entity == DELIVERY.c.entity
     )
-    earlier = and_(same, other.c.status.in_(("pending", "held")), other.c.event_seq < DELIVERY.c.event_seq)
+    earlier = and_(same, among(other.c.status, "pending", "held"), other.c.event_seq < DELIVERY.c.event_seq)
     leased = and_(same, other.c.lease_until.is_not(None), other.c.id != DELIVERY.c.id)
     first = and_(
         ~select(other.c.id).where(earlier).exists(),
@@ -311,7 +311,7 @@ def _update_state(
 def _next_due(connection: Connection, now: datetime, route: str) -> datetime:
     due = connection.execute(
         select(func.min(DELIVERY.c.next_attempt_at)).where(
-            DELIVERY.c.route == route, DELIVERY.c.status == "pending", DELIVERY.c.next_attempt_at > now
+            DELIVERY.c.route == route, among(DELIVERY.c.status, "pending"), DELIVERY.c.next_attempt_at > now
         )
     ).scalar()
     return due if due is not None else now + DAY

@@ -8,12 +8,13 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, and_, delete, func, or_, select, update
 
 from hub.clock import from_micros, new_id, to_micros
-from hub.store import DELIVERY, EFFECT, EVENT, REPLAY
+from hub.store import DELIVERY, EFFECT, EVENT, REPLAY, among
 from hub.store.events import fresh_look
 from hub.store.fan_out import RouteTerms, new_delivery
 from hub.store.routes import audit
 
 BATCH = 500
+STUCK = ("dead", "held")
 DONE = ("delivered", "dead", "skipped")
 MOVED = "moved"
 GIVEN_BACK = ("status", "error_key", "last_error", "budget", "key_no", "lost", "replay_id")
@@ -53,6 +54,9 @@ def matching(found: Filter) -> Any:
         value = getattr(found, name)
         if value:
             conditions.append(DELIVERY.c[name] == value)
+    if found.status in STUCK:
+        # Said twice: so the index of the stuck ones is found.
+        conditions.append(among(DELIVERY.c.status, *STUCK))
     if found.since:
         conditions.append(DELIVERY.c.created_at >= found.since)
     if found.until:
@@ -163,7 +167,7 @@ def _next_batch(replay: Row[Any], left: int, routes: Sequence[str]) -> Select[An
     """
     meant: Any = DELIVERY.c.status.in_(DONE)
     if replay.to_route is not None:
-        meant = or_(meant, and_(DELIVERY.c.status.in_(("pending", "held")), DELIVERY.c.route.not_in(routes)))
+        meant = or_(meant, and_(among(DELIVERY.c.status, "pending", "held"), DELIVERY.c.route.not_in(routes)))
     return (
         select(DELIVERY)
         .where(

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, delete, exists, literal, select, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from hub.store import DELIVERY, EVENT, REPLAY, WORKER, is_postgres
+from hub.store import DELIVERY, EVENT, REPLAY, WORKER, among, is_postgres
 
 FORGOTTEN_AFTER = timedelta(days=7)
 
@@ -42,7 +42,9 @@ def due_bells(connection: Connection, now: datetime, routes: Sequence[str]) -> l
     """The bells of all loops that have something to do, by one cheap look at the indexes."""
     checks = [
         select(literal(f"deliver:{route}").label("bell")).where(
-            exists().where(DELIVERY.c.route == route, DELIVERY.c.status == "pending", DELIVERY.c.next_attempt_at <= now)
+            exists().where(
+                DELIVERY.c.route == route, among(DELIVERY.c.status, "pending"), DELIVERY.c.next_attempt_at <= now
+            )
         )
         for route in routes
     ]
