@@ -29,7 +29,7 @@ from hub.config import load_config
 from hub.demo import folder as demo_folder
 from hub.demo import play
 from hub.demo.counterparts import Arrival, open_counterparts
-from hub.demo.folder import fresh_secrets, throwaway_folder, usable_port, write_config
+from hub.demo.folder import fresh_secrets, throwaway_folder, usual_port, write_config
 from hub.demo.ledger import Ledger
 from hub.demo.screen import ROUTES, WIDEST, Answered, Screen
 from hub.demo.story import ENDPOINT, MAIL, SLACK, first_scene, later
@@ -262,8 +262,8 @@ def test_where_the_usual_port_is_taken_it_uses_another(monkeypatch: pytest.Monke
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setattr(demo_folder, "USUAL_PORT", port)
-        assert usable_port() not in {0, port}
-    assert usable_port() == port
+        assert usual_port() not in {0, port}
+    assert usual_port() == port
 
 
 async def test_its_secrets_stand_in_a_private_file_alone(temporary: Path) -> None:

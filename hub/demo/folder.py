@@ -62,12 +62,14 @@ def _remove_leftovers(base: Path) -> None:
             shutil.rmtree(lock.parent, ignore_errors=True)
 
 
-def usable_port() -> int:
-    """The usual port where it is free, else any: a number, so that commands find the hub by its config."""
-    try:
-        return _bound_port(USUAL_PORT)
-    except OSError:
-        return _bound_port(0)
+def usual_port() -> int:
+    """The usual port where it is free, else any."""
+    return USUAL_PORT if is_free(USUAL_PORT) else free_port()
+
+
+def free_port() -> int:
+    """Any free port: a number, so that commands find the hub by its config."""
+    return _bound_port(0)
 
 
 def is_free(port: int) -> bool:

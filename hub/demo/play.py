@@ -13,7 +13,7 @@ import httpx
 
 from hub.demo.child import RunningHub, running_hub
 from hub.demo.counterparts import Arrival, Counterparts, open_counterparts
-from hub.demo.folder import Secrets, fresh_secrets, is_free, throwaway_folder, usable_port, write_config
+from hub.demo.folder import Secrets, free_port, fresh_secrets, is_free, throwaway_folder, usual_port, write_config
 from hub.demo.ledger import Ledger
 from hub.demo.screen import Answered, Screen
 from hub.demo.story import first_scene, later
@@ -25,7 +25,7 @@ DEADLINE = 60.0
 PACE = 0.3
 LATER_PACE = 4.0
 ASK_EVERY = 0.2
-DEATH_WITHIN = 2.0
+DEATH_WITHIN = 5.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -69,22 +69,24 @@ async def demo(once: bool, screen: Screen) -> int:
 async def play(once: bool, screen: Screen) -> None:
     """The whole demo. Raises CommandError with the reason where something is not as it should be."""
     ledger = Ledger()
+    # Nobody will paste anything for a demo that ends by itself: the usual port is left to a hub in use.
+    port = free_port() if once else usual_port()
     try:
-        async with asyncio.timeout(DEADLINE) as limit, staged(screen, ledger) as stage:
+        async with asyncio.timeout(DEADLINE) as limit, staged(screen, ledger, port) as stage:
             await first_to_end(act(stage, once, limit), show_arrivals(stage), stage.hub.death())
     except TimeoutError:
         raise CommandError("\n".join([f"not all was done within {DEADLINE:.0f} s", *ledger.missing()])) from None
 
 
 @asynccontextmanager
-async def staged(screen: Screen, ledger: Ledger) -> AsyncIterator[Stage]:
+async def staged(screen: Screen, ledger: Ledger, port: int) -> AsyncIterator[Stage]:
     """The folder, the counterparts, the hub and the store, each gone at the end."""
     known, began = fresh_secrets(), time.monotonic()
     arrived: asyncio.Queue[Arrival] = asyncio.Queue()
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(throwaway_folder())
         counterparts = await stack.enter_async_context(open_counterparts(arrived.put_nowait, known.slack))
-        hub = await stack.enter_async_context(started_hub(folder, counterparts, known, usable_port()))
+        hub = await stack.enter_async_context(started_hub(folder, counterparts, known, port))
         store = await stack.enter_async_context(StoreDouble(hub.webhook_url, known.webhook))
         screen.introduce(hub.webhook_url, folder, time.monotonic() - began)
         yield Stage(screen, hub, store, arrived, ledger)
@@ -99,7 +101,7 @@ async def started_hub(folder: Path, counterparts: Counterparts, known: Secrets, 
         except CommandError:
             if is_free(port):
                 raise
-            config = write_config(folder, counterparts, known, usable_port())
+            config = write_config(folder, counterparts, known, free_port())
             hub = await stack.enter_async_context(running_hub(config))
         yield hub
 
@@ -157,7 +159,7 @@ async def post(stage: Stage, document: dict[str, Any]) -> Answered:
         except httpx.HTTPError as error:
             # A hub that died says why, and that is the better reason: `death` ends us before we raise.
             await asyncio.sleep(DEATH_WITHIN)
-            raise CommandError(f"the hub did not answer a webhook: {type(error).__name__}") from None
+            raise CommandError(f"the hub did not answer a webhook: {error or type(error).__name__}") from None
         data = response.json().get("data") or {}
         event_id, duplicate = str(data.get("id", "")), bool(data.get("duplicate"))
         number = stage.ledger.number_of(event_id) if duplicate else len(stage.ledger.answers) + 1
