@@ -1,5 +1,7 @@
 """From kept events to deliveries: which routes each takes, decided by hub.routing, written by hub.store."""
 
+from typing import Any
+
 import orjson
 import structlog
 from sqlalchemy import Row
@@ -19,7 +21,7 @@ def planner(hub: Hub) -> Planner:
     """Decides where an event's row goes, under the present config."""
     routes = hub.config.routes
 
-    def plan(row: Row) -> Plan:  # type: ignore[type-arg]
+    def plan(row: Row[Any]) -> Plan:
         document = orjson.loads(bytes(row.body))
         routing = route_event(routes, event_of(row), document["data"])
         keys = search_keys(row.type, row.entity, document["data"])
@@ -44,17 +46,20 @@ async def fan_out_waiting(hub: Hub) -> int:
 
 async def _one_by_one(hub: Hub) -> int:
     waiting = await hub.database.read(lambda connection: waiting_ids(connection, MOST))
-    plan, terms = planner(hub), hub.terms()
     for event_id in waiting:
         try:
-            routes = await hub.database.write(lambda c, e=event_id: one_event(c, hub.now(), e, plan, terms))  # type: ignore[misc]
+            await _fan_out_one(hub, event_id)
         except Unavailable:
             raise
         except Exception as error:
             await _bury(hub, event_id, error)
-        else:
-            hub.bells.ring(*(f"deliver:{route}" for route in routes))
     return len(waiting)
+
+
+async def _fan_out_one(hub: Hub, event_id: str) -> None:
+    plan, terms = planner(hub), hub.terms()
+    routes = await hub.database.write(lambda connection: one_event(connection, hub.now(), event_id, plan, terms))
+    hub.bells.ring(*(f"deliver:{route}" for route in routes))
 
 
 async def _bury(hub: Hub, event_id: str, error: Exception) -> None:

@@ -84,16 +84,20 @@ async def release_held(hub: Hub, who: str, delivery_id: str) -> None:
 
 async def cancel_deliveries(hub: Hub, who: str, delivery_ids: Sequence[str]) -> list[str]:
     """Skip pending and held deliveries; the ids of those that were."""
+    cancelled: list[str] = []
+    for start in range(0, len(delivery_ids), BATCH):
+        cancelled += await _cancel(hub, who, delivery_ids[start : start + BATCH])
+    return cancelled
+
+
+async def _cancel(hub: Hub, who: str, delivery_ids: Sequence[str]) -> list[str]:
     return await hub.database.write(lambda connection: routes.cancel(connection, hub.now(), delivery_ids, who))
 
 
 async def cancel_route(hub: Hub, who: str, route: str) -> list[str]:
     """Skip all that is pending or held on a route, also one that is gone from the config."""
     waiting = await hub.database.read(lambda connection: routes.open_ids(connection, route))
-    cancelled = []
-    for start in range(0, len(waiting), BATCH):
-        cancelled += await cancel_deliveries(hub, who, waiting[start : start + BATCH])
-    return cancelled
+    return await cancel_deliveries(hub, who, waiting)
 
 
 def _known(hub: Hub, route: str) -> None:

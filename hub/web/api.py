@@ -21,9 +21,9 @@ from starlette.routing import Route
 from hub import replay
 from hub.errors import CommandError, ConfigError, Unavailable
 from hub.event import search_keys
-from hub.receive import accept_refused
+from hub.receive import accept_refused, accept_repeat
 from hub.runtime import Hub
-from hub.store import reading, replays, routes
+from hub.store import reading, replays
 from hub.store.reading import DeliveryFilter, EventFilter
 from hub.store.refusals import get_refused, list_refused
 from hub.store.replays import Filter
@@ -39,7 +39,6 @@ Model = TypeVar("Model", bound=BaseModel)
 Status = Literal["pending", "held", "delivered", "dead", "skipped", "paused", "broken", "gone"]
 Done = Literal["delivered", "dead", "skipped"]
 MOST_LISTED = 1000
-MOST_CANCELLED = 500
 REFUSED_SHOWN = (
     "id", "at", "store", "status", "reason", "details", "remote", "signed", "cut", "event_id",
 )  # fmt: skip
@@ -333,14 +332,10 @@ async def cancel(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     asked = wanted(Cancelled, arguments)
     if bool(asked.ids) == (asked.route is not None):
         raise WrongUsage("name deliveries by id, or one route")
-    ids = list(asked.ids)
     if asked.route is not None:
-        name = asked.route
-        ids = await hub.database.read(lambda connection: routes.open_ids(connection, name))
-    done: list[str] = []
-    for start in range(0, len(ids), MOST_CANCELLED):
-        done += await replay.cancel_deliveries(hub, asked.who, ids[start : start + MOST_CANCELLED])
-    return {"cancelled": done, "untouched": sorted(set(ids) - set(done))}
+        return {"cancelled": await replay.cancel_route(hub, asked.who, asked.route), "untouched": []}
+    done = await replay.cancel_deliveries(hub, asked.who, asked.ids)
+    return {"cancelled": done, "untouched": sorted(set(asked.ids) - set(done))}
 
 
 async def refused(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -351,9 +346,9 @@ async def refused(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 async def refused_accept(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Let a refused request in after all, if today's config takes it."""
-    kept = await accept_refused(hub, wanted(OneId, arguments).id)
-    return asdict(kept)
+    """Let a refused request in after all, if today's config takes it; or a repeat with other content."""
+    asked = wanted(OneId, arguments).id
+    return asdict(await (accept_repeat if asked.startswith("rpt_") else accept_refused)(hub, asked))
 
 
 OPERATIONS: dict[str, Operation] = {
