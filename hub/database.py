@@ -25,7 +25,7 @@ T = TypeVar("T")
 Work = Callable[[Connection], T]
 
 # PostgreSQL's classes for a connection, a machine or a disk in trouble, and for "try that transaction once more".
-TROUBLE = ("08", "53", "57", "58", "25006", "XX")
+TROUBLE = ("08", "53", "57", "58", "25006", "25P03", "XX")
 CONFLICTS = {"40001", "40P01", "55P03"}
 SQLITE_TROUBLE = ("locked", "full", "disk i/o", "readonly", "unable to open", "malformed", "not a database")
 POOL = 5
@@ -103,7 +103,13 @@ class Postgres(Database):
     dialect = "postgresql"
 
     def __init__(self, url: URL) -> None:
-        settings = {"synchronous_commit": "on", "lock_timeout": "5s", "statement_timeout": "30s"}
+        settings = {
+            "synchronous_commit": "on",
+            "lock_timeout": "5s",
+            "statement_timeout": "30s",
+            # A process that was stopped in the middle of a transaction must not keep a route's lock from others.
+            "idle_in_transaction_session_timeout": "10s",
+        }
         self._engine: AsyncEngine = create_async_engine(
             url.set(drivername="postgresql+asyncpg"),
             pool_size=POOL,

@@ -2,15 +2,19 @@
 
 import os
 import signal
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from sqlalchemy import select
+import pytest
+from sqlalchemy import Connection, select, text
 
 from hub.config import load_config
+from hub.database import open_database
+from hub.errors import Unavailable
 from hub.process import opened_database
 from hub.store import ATTEMPT, DELIVERY, EFFECT
-from tests.e2e.ledger import Destination, Load
+from tests.e2e.ledger import PATIENCE, Destination, Load
 from tests.hubs import cluster, config_of, hub_process, write_config
 from tests.servers import ValkeyServer
 
@@ -20,7 +24,7 @@ async def test_a_late_outcome_overwrites_nothing_and_its_effect_is_kept(
 ) -> None:
     async with AsyncExitStack() as stack:
         destination = await stack.enter_async_context(Destination())
-        noting = {"connector": "tests.e2e.connectors:Noting", "settings": {"url": destination.url}, "timeout": "1s"}
+        noting = {"connector": "tests.e2e.connectors:Noting", "settings": {"url": destination.url}, "timeout": "2s"}
         config = write_config(tmp_path, config_of({"noting": noting}, database=postgres_url, redis=valkey_server.url))
         hubs = await stack.enter_async_context(cluster(config, receivers=1, workers=1))
         load = await stack.enter_async_context(Load(hubs.urls))
@@ -28,7 +32,7 @@ async def test_a_late_outcome_overwrites_nothing_and_its_effect_is_kept(
 
         destination.hanging = True
         marker = await load.post_one(1)
-        await destination.hung.wait(1)
+        await destination.hung.wait(1, PATIENCE)
         os.kill(slow.pid, signal.SIGSTOP)
         destination.hanging = False
         await stack.enter_async_context(hub_process(config, "work"))
@@ -46,3 +50,20 @@ async def test_a_late_outcome_overwrites_nothing_and_its_effect_is_kept(
         assert (delivery.status, delivery.attempts, delivery.last_error) == ("delivered", 2, None)
         assert [attempt.outcome for attempt in attempts] == ["late", "delivered"]
         assert sorted(effects) == ["attempt-1", "attempt-2"]
+
+
+async def test_a_process_frozen_inside_a_transaction_loses_its_locks(postgres_url: str) -> None:
+    def freeze(connection: Connection) -> None:
+        assert connection.scalar(text("SHOW idle_in_transaction_session_timeout")) == "10s"
+        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '20ms'"))
+        # The whole process stands still here, as a stopped one does.
+        time.sleep(0.2)
+        connection.execute(text("SELECT 1"))
+
+    database = open_database(postgres_url)
+    try:
+        with pytest.raises(Unavailable):
+            await database.write(freeze)
+        assert await database.read(lambda connection: connection.scalar(text("SELECT 1"))) == 1
+    finally:
+        await database.close()
