@@ -38,5 +38,6 @@ async def test_a_hanging_destination_slows_no_other(tmp_path: Path) -> None:
         shop = await stack.enter_async_context(open_shop(tmp_path, routes))
         alone = await p95(shop, quick, "quick")
         beside = await p95(shop, quick, "hanging")
-        await hanging.hung.wait(CONCURRENCY)
-        assert beside < max(2 * alone, NOISE) < 1
+        assert len(hanging.hung) >= CONCURRENCY
+        assert beside < max(2 * alone, NOISE)
+        assert beside < 1

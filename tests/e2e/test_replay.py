@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from hub.testing import Answer
-from tests.e2e.ledger import Destination, marker_of
+from tests.e2e.ledger import PATIENCE, Destination, marker_of
 from tests.e2e.shop import Shop, open_shop
 from tests.hubs import route
 
@@ -39,7 +39,7 @@ async def one_by_one(shop: Shop, sink: Destination, other: Destination) -> None:
     assert [request.key for request in sink.received][4:] == [f"{dead['id']}-n1"]
 
     await shop.run("replay", dead["id"], "--to", "other", "--yes")
-    (sent,) = await other.wait(1)
+    (sent,) = await other.wait(1, PATIENCE)
     assert marker_of(sent) == marker_of(sink.received[0])
     assert sent.key != dead["id"]
 
@@ -69,16 +69,18 @@ async def half_way(shop: Shop, sink: Destination) -> None:
     sink.default = Answer(400, b"closed")
     events = [await shop.place("half") for _ in range(HALF)]
     before = await asyncio.gather(*(shop.became(event, "dead", "half") for event in events))
+    before.sort(key=lambda delivery: str(delivery["id"]))
     sink.default = Answer()
 
-    replay = await shop.ask("replay.start", {"status": "dead", "route": "half", "pace": 1})
-    await sink.wait(HALF + 1)
+    replay = await shop.ask("replay.start", {"status": "dead", "route": "half", "pace": 0.5})
+    await sink.wait(HALF + 1, PATIENCE)
     stopped = await shop.run("replay", "--stop", replay["id"])
     assert 0 < stopped["given_back"] < HALF
 
     sent = HALF - stopped["given_back"]
-    assert all([await shop.became(event, "delivered", "half") for event in events[:sent]])
-    assert [await shop.delivery(event, "half") for event in events[sent:]] == before[sent:]
+    for delivery in before[:sent]:
+        await shop.became(delivery["event_id"], "delivered", "half")
+    assert [await shop.delivery(delivery["event_id"], "half") for delivery in before[sent:]] == before[sent:]
     assert len(sink.received) == HALF + sent
 
 

@@ -26,10 +26,10 @@ async def paused(shop: Shop, sink: Destination) -> None:
     event = await shop.place("paused")
     held = await shop.became(event, "held", "paused")
     assert (held["held_by"], held["attempts"]) == ("paused", 0)
-    await shop.became(await shop.place("retried"), "delivered", "retried")
+    await shop.became(await shop.place("other"), "delivered", "other")
     assert len(sink.received) == 0
     await shop.run("resume", "paused")
-    await sink.wait(1)
+    await sink.wait(1, PATIENCE)
 
 
 async def approved(shop: Shop, sink: Destination) -> None:
@@ -38,7 +38,7 @@ async def approved(shop: Shop, sink: Destination) -> None:
     assert held["last_error"] == "somebody must approve this"
     assert len(sink.received) == 0
     await shop.run("release", held["id"])
-    (sent,) = await sink.wait(1)
+    (sent,) = await sink.wait(1, PATIENCE)
     assert sent.key == held["id"]
     assert (await shop.became(event, "delivered", "approved"))["attempted"][-1]["note"].startswith("approved by ")
 
@@ -52,13 +52,13 @@ async def broken(shop: Shop, sink: Destination) -> None:
 
     sink.default = Answer(500)
     events = [await shop.place("broken") for _ in range(3)]
-    await sink.wait(OPENS_AFTER)
+    await sink.wait(OPENS_AFTER, PATIENCE)
     await eventually(open_until_later, PATIENCE)
     assert len(sink.received) == OPENS_AFTER
     events.append(await shop.place("broken"))
     for probes in (1, 2):
         await shop.ask("resume", {"route": "broken"})
-        await sink.wait(OPENS_AFTER + probes)
+        await sink.wait(OPENS_AFTER + probes, PATIENCE)
         await eventually(open_until_later, PATIENCE)
         assert len(sink.received) == OPENS_AFTER + probes
     assert sink.received[-1].key != sink.received[-2].key, "the same delivery probed twice"
@@ -75,7 +75,7 @@ async def told_to_wait(shop: Shop, sink: Destination) -> None:
     async def stopped() -> bool:
         return (await shop.state("waiting"))["stopped_until"] is not None
 
-    sink.answer(Answer(429, headers={"Retry-After": "3"}))
+    sink.answer(Answer(429, headers={"Retry-After": "4"}))
     first = await shop.place("waiting")
     await eventually(stopped, PATIENCE)
     second = await shop.place("waiting")
@@ -83,7 +83,7 @@ async def told_to_wait(shop: Shop, sink: Destination) -> None:
     await shop.became(first, "delivered", "waiting")
     assert skipped["last_error"].startswith("older than max_age")
     asked, tried = sink.received
-    assert tried.at - asked.at >= timedelta(seconds=3)
+    assert tried.at - asked.at >= timedelta(seconds=4)
     assert marker_of(asked) == marker_of(tried)
 
 
@@ -91,22 +91,24 @@ async def slow(shop: Shop, sink: Destination) -> None:
     """However many come at once, no more than ten a second go."""
     began = datetime.now(UTC)
     await asyncio.gather(*(shop.place("slow") for _ in range(15)))
-    arrived = await sink.wait(15)
+    arrived = await sink.wait(15, PATIENCE)
     for number, request in enumerate(arrived):
         assert request.at >= began + number * timedelta(seconds=0.1), f"request {number} went too early"
 
 
 async def test_what_holds_a_route_back(tmp_path: Path) -> None:
-    names = ("retried", "paused", "approved", "broken", "waiting", "slow")
+    cases = {
+        "retried": retried, "paused": paused, "approved": approved, "broken": broken, "waiting": told_to_wait,
+        "slow": slow,
+    }  # fmt: skip
     async with AsyncExitStack() as stack:
-        sinks = {name: await stack.enter_async_context(Destination()) for name in names}
+        sinks = {name: await stack.enter_async_context(Destination()) for name in (*cases, "other")}
         routes = {name: route(sink.url, timeout="10s") for name, sink in sinks.items()}
         routes["approved"] = {"connector": "tests.e2e.connectors:Approved", "settings": {"url": sinks["approved"].url}}
         routes["broken"] |= {"concurrency": 1, "retry": {"schedule": ["50ms"] * 20}}
         routes["waiting"] |= {"max_age": "1s"}
         routes["slow"] |= {"rate": "10/s"}
         shop = await stack.enter_async_context(open_shop(tmp_path, routes))
-        cases = (retried, paused, approved, broken, told_to_wait, slow)
         async with asyncio.TaskGroup() as group:
-            for case, name in zip(cases, names, strict=True):
+            for name, case in cases.items():
                 group.create_task(case(shop, sinks[name]))

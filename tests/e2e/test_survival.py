@@ -64,7 +64,7 @@ async def every_type_arrives(load: Load, counterparts: Counterparts) -> None:
 async def leave_mid_delivery(victim: HubProcess, destination: Destination) -> None:
     """kill -9 while the destination has requests that it has not answered."""
     destination.hanging = True
-    await destination.hung.wait(len(destination.hung) + 3)
+    await destination.hung.wait(len(destination.hung) + 3, PATIENCE)
     await victim.kill()
     destination.hanging = False
 
@@ -91,7 +91,7 @@ async def test_a_hub_killed_again_and_again_loses_nothing(tmp_path: Path, counte
         os.kill(pid, signal.SIGKILL)
         await hub.said("valkey.ended")
         await load.acknowledged(200)
-        await eventually(lambda: valkey_pid(tmp_path) != pid)
+        await eventually(lambda: valkey_pid(tmp_path) != pid, PATIENCE)
 
         os.kill(valkey_pid(tmp_path), signal.SIGKILL)
         await leave_mid_delivery(hub, second)
