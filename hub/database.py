@@ -25,7 +25,7 @@ T = TypeVar("T")
 Work = Callable[[Connection], T]
 
 # PostgreSQL's classes for a connection, a machine or a disk in trouble, and for "try that transaction once more".
-TROUBLE = ("08", "53", "57", "58", "25006", "25P03", "XX")
+TROUBLE = ("08", "53", "57", "58", "25006", "XX")
 CONFLICTS = {"40001", "40P01", "55P03"}
 SQLITE_TROUBLE = ("locked", "full", "disk i/o", "readonly", "unable to open", "malformed", "not a database")
 POOL = 5
