@@ -186,6 +186,7 @@ async def serving(hub: Hub) -> AsyncIterator[Listening]:
     config = uvicorn.Config(
         create_app(hub),
         http="httptools",
+        ws="none",
         backlog=BACKLOG,
         log_config=None,
         access_log=False,

@@ -4,6 +4,7 @@ A bare ASGI endpoint: on the way of every webhook, so no Request, no Response, n
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -11,11 +12,12 @@ import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from hub.errors import NotAnEvent, Refusal, Unavailable
-from hub.receive import Incoming, Receiving
+from hub.receive import UNREAD, Incoming, Receiving
 from hub.store.events import Kept
 
 LARGEST_BODY = 1024 * 1024
 BODY_WITHIN = 10.0
+LINGER = 2.0
 RETRY_AFTER = b"5"
 
 ACCEPTED = b'{"success":true,"data":{"id":"%b","duplicate":false},"message":"event accepted"}'
@@ -30,16 +32,17 @@ class HungUp(Exception):
 
 
 class Webhooks:
-    """The endpoint. Every answer is JSON; no input gives a 500."""
+    """The endpoint. Every answer is JSON; no input gives a 500. `body_within`: seconds for a body to arrive."""
 
-    def __init__(self, receiving: Receiving) -> None:
+    def __init__(self, receiving: Receiving, body_within: float = BODY_WITHIN) -> None:
         self._receiving = receiving
+        self._body_within = body_within
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             kept = await self._take(scope, receive)
         except Refusal as refusal:
-            await send_refusal(send, refusal)
+            await send_refusal(receive, send, refusal)
         except Unavailable as trouble:
             log.warning("event.unavailable", reason=str(trouble))
             await send_error(
@@ -58,7 +61,7 @@ class Webhooks:
         remote = client[0] if client else None
         try:
             refuse_early(scope["method"], headers)
-            body = await read_body(receive)
+            body = await read_body(receive, self._body_within)
         except Refusal as refusal:
             self._receiving.remember(refusal, Incoming(store, b"", headers, remote))
             raise
@@ -80,10 +83,10 @@ def too_large() -> NotAnEvent:
     return NotAnEvent("the body is larger than 1 MiB", status=413)
 
 
-async def read_body(receive: Receive) -> bytes:
-    """The body's raw bytes, bounded in size and time while they are read."""
+async def read_body(receive: Receive, within: float) -> bytes:
+    """The body's raw bytes, bounded in size and time (seconds) while they are read."""
     try:
-        async with asyncio.timeout(BODY_WITHIN):
+        async with asyncio.timeout(within):
             message = await _next(receive)
             if not message.get("more_body", False):
                 return _bounded(message.get("body", b""))
@@ -96,7 +99,7 @@ async def read_body(receive: Receive) -> bytes:
                     raise too_large()
             return b"".join(chunks)
     except TimeoutError:
-        raise NotAnEvent(f"the body did not arrive within {BODY_WITHIN:.0f} s", status=408) from None
+        raise NotAnEvent(f"the body did not arrive within {within:g} s", status=408) from None
 
 
 def _bounded(body: bytes) -> bytes:
@@ -112,13 +115,25 @@ async def _next(receive: Receive) -> Message:
     return message
 
 
-async def send_refusal(send: Send, refusal: Refusal) -> None:
-    """The vendor's error envelope; what was not read to its end closes the connection."""
-    headers = [(b"connection", b"close")] if refusal.status in {405, 408, 413, 415} else []
+async def send_refusal(receive: Receive, send: Send, refusal: Refusal) -> None:
+    """The vendor's error envelope; where the body was not read to its end, the connection closes."""
+    unread = refusal.status in UNREAD
+    headers = [(b"connection", b"close")] if unread else []
     if refusal.status == 405:
         headers.append((b"allow", b"POST"))
     details = [{"field": problem.field, "message": problem.message} for problem in refusal.details]
-    await send_error(send, refusal.status, refusal.code, refusal.message, details, headers)
+    await send_error(send, refusal.status, refusal.code, refusal.message, details, headers, more_body=unread)
+    if unread:
+        await discard_rest(receive)
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def discard_rest(receive: Receive) -> None:
+    """Read on for a moment: closing with bytes unread would take the answer back from a client that still sends."""
+    with suppress(TimeoutError, HungUp):
+        async with asyncio.timeout(LINGER):
+            while (await _next(receive)).get("more_body", False):
+                pass
 
 
 async def send_error(
@@ -128,12 +143,21 @@ async def send_error(
     message: str,
     details: list[dict[str, str]] | None = None,
     headers: list[tuple[bytes, bytes]] | None = None,
+    *,
+    more_body: bool = False,
 ) -> None:
     error: dict[str, Any] = {"code": code, "message": message} | ({"details": details} if details else {})
-    await send_json(send, status, orjson.dumps({"success": False, "error": error}), headers)
+    await send_json(send, status, orjson.dumps({"success": False, "error": error}), headers, more_body=more_body)
 
 
-async def send_json(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+async def send_json(
+    send: Send,
+    status: int,
+    body: bytes,
+    headers: list[tuple[bytes, bytes]] | None = None,
+    *,
+    more_body: bool = False,
+) -> None:
     length = (b"content-length", str(len(body)).encode())
     await send({"type": "http.response.start", "status": status, "headers": [JSON, length, *(headers or ())]})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": more_body})
