@@ -17,6 +17,7 @@ from hub.database import Database, assert_durable
 from hub.errors import Unavailable
 from hub.event import SigningKey
 from hub.jobs import Bells
+from hub.schema import touch
 from hub.store.claims import ensure_routes
 from hub.store.fan_out import RouteTerms
 from hub.writer import Writer
@@ -133,3 +134,17 @@ async def reachable(hub: Hub) -> None:
             await hub.database.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar())
     except TimeoutError:
         raise Unavailable("the database does not answer") from None
+
+
+async def written_again(hub: Hub) -> None:
+    """After trouble one small write: else a receiver that nobody sends anything would never learn that it is over.
+
+    Raises Unavailable while it is not.
+    """
+    if hub.writer.trouble is None:
+        return
+    try:
+        async with asyncio.timeout(2):
+            await hub.writer.put(touch, None)
+    except TimeoutError:
+        raise Unavailable("the database does not write") from None

@@ -11,12 +11,12 @@ from starlette.routing import Route
 
 from hub.errors import Unavailable
 from hub.receive import Receiving
-from hub.runtime import Hub, reachable, storage_reason
-from hub.web.webhooks import Webhooks
+from hub.runtime import Hub, reachable, storage_reason, written_again
+from hub.web.webhooks import BODY_WITHIN, Webhooks
 
 
-def create_app(hub: Hub) -> Starlette:
-    """The application that receives webhooks into `hub`."""
+def create_app(hub: Hub, body_within: float = BODY_WITHIN) -> Starlette:
+    """The application that receives webhooks into `hub`; a webhook's body must arrive in `body_within` seconds."""
     receiving = Receiving(hub)
 
     async def healthz(request: Request) -> Response:
@@ -26,6 +26,7 @@ def create_app(hub: Hub) -> Starlette:
         """503 only when a webhook would be refused."""
         try:
             await reachable(hub)
+            await written_again(hub)
         except Unavailable as trouble:
             return _not_ready(str(trouble))
         reason = storage_reason(hub)
@@ -40,23 +41,27 @@ def create_app(hub: Hub) -> Starlette:
             await flushing
         await receiving.flush()
 
-    return Starlette(
+    app = Starlette(
         routes=[
-            Route("/webhooks/{store}", Webhooks(receiving)),
+            Route("/webhooks/{store}", Webhooks(receiving, body_within)),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
         ],
         lifespan=lifespan,
-        exception_handlers={404: not_found, 405: not_found},
+        exception_handlers={404: not_here, 405: not_here},
     )
+    # A webhook is not sent on to another address: few senders would follow.
+    app.router.redirect_slashes = False
+    return app
 
 
 def _not_ready(reason: str) -> Response:
     return JSONResponse({"status": "unavailable", "reason": reason}, 503, {"Retry-After": "5"})
 
 
-async def not_found(request: Request, error: Exception) -> Response:
-    """The vendor's envelope for what is not in the route table."""
-    status = getattr(error, "status_code", 404)
+async def not_here(request: Request, error: Exception) -> Response:
+    """The vendor's envelope for what is not in the route table, or there under another method."""
+    status, headers = getattr(error, "status_code", 404), getattr(error, "headers", None)
+    code = "NOT_FOUND" if status == 404 else "VALIDATION_ERROR"
     message = "webhooks are posted to /webhooks/{store}"
-    return JSONResponse({"success": False, "error": {"code": "NOT_FOUND", "message": message}}, status)
+    return JSONResponse({"success": False, "error": {"code": code, "message": message}}, status, headers)
