@@ -17,7 +17,15 @@ from hub.errors import CommandError, NotAnEvent, NotAuthenticated, Refusal, Unav
 from hub.event import Parsed, content_hash, dedupe_key, parse, verify
 from hub.runtime import Hub
 from hub.store.events import Kept, NewEvent, get_repeat, keep_events
-from hub.store.refusals import RING, NewRefusal, count_refusals, get_refused, keep_refusals, mark_accepted
+from hub.store.refusals import (
+    LONGEST_BODY,
+    RING,
+    NewRefusal,
+    count_refusals,
+    get_refused,
+    keep_refusals,
+    mark_accepted,
+)
 
 SIGNATURE_HEADER = b"x-litekart-signature"
 KEPT_HEADERS = {b"content-type", b"user-agent", b"x-request-id", b"idempotency-key"}
@@ -26,6 +34,8 @@ MOST_HEADERS = 20
 LONGEST_HEADER = 256
 MOST_BEHIND = 1.0
 FLUSH_EVERY = 1.0
+# Statuses of requests that are refused before their body is read to its end.
+UNREAD = {405, 408, 413, 415}
 
 log = structlog.get_logger()
 
@@ -93,7 +103,8 @@ class Receiving:
             reason=refusal.message,
             remote=incoming.remote,
             headers=kept_headers(incoming.headers),
-            body=incoming.body,
+            # One byte more than is kept tells that it was cut; a whole one would cost memory until it is written.
+            body=incoming.body[: LONGEST_BODY + 1],
             at=self.hub.now(),
             details=[asdict(problem) for problem in refusal.details],
         )
@@ -111,17 +122,24 @@ class Receiving:
         self.hub.bells.ring("fan_out")
 
     async def flush(self) -> None:
-        """Write the unsigned refusals that came since the last time, and the hour's counts of all."""
+        """Write the unsigned refusals that came since the last time, and the hour's counts of all, in one commit.
+
+        What storage does not take now stays for the next time.
+        """
         refusals, self._unsigned = list(self._unsigned), deque(maxlen=RING[False])
         counts, self._counts = self._counts, Counter()
-        try:
-            if counts:
-                await self.hub.writer.put(count_refusals, counts)
-            for refusal in refusals:
-                await self.hub.writer.put(keep_refusals, refusal)
-        except Unavailable:
+        puts = [self.hub.writer.put(keep_refusals, refusal) for refusal in refusals]
+        puts += [self.hub.writer.put(count_refusals, counts)] if counts else []
+        results = await asyncio.gather(*puts, return_exceptions=True)
+        if counts and isinstance(results.pop(), Unavailable):
             self._counts.update(counts)
-            self._unsigned.extendleft(reversed(refusals))
+        later = [one for one, result in zip(refusals, results, strict=True) if isinstance(result, Unavailable)]
+        self._unsigned = deque([*later, *self._unsigned], maxlen=RING[False])
+        faults = Counter(
+            type(r).__name__ for r in results if isinstance(r, Exception) and not isinstance(r, Unavailable)
+        )
+        if faults:
+            log.error("refused.unwritable", errors=dict(faults))
 
     async def flush_forever(self) -> None:
         while True:
@@ -190,6 +208,8 @@ async def accept_refused(hub: Hub, refused_id: str) -> Kept:
     row = await hub.database.read(lambda connection: get_refused(connection, refused_id))
     if row is None:
         raise CommandError(f"{refused_id}: there is no such refusal; `hub refused` lists them")
+    if row.status in UNREAD:
+        raise CommandError(f"{refused_id}: its body was not read ({row.reason}); the store must send it again")
     if row.cut:
         raise CommandError(f"{refused_id}: only its first 64 KiB were kept; the store must send it again")
     headers = [(name.encode(), value.encode()) for name, value in (row.headers or {}).items()]
