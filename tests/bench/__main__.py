@@ -7,11 +7,12 @@ is missing.
 import argparse
 import time
 
+from tests.bench.delivering import delivering
 from tests.bench.load import BadRun, wrk
 from tests.bench.receiving import receiving
 from tests.bench.report import RESULTS, load_text, print_table, write_results
 
-PARTS = {"receiving": receiving}
+PARTS = {"receiving": receiving, "delivering": delivering}
 
 
 def main() -> int:

@@ -47,6 +47,10 @@ class Process:
         """SIGTERM and its orderly end. Raises RuntimeError where it does not end well."""
         if self.popen.poll() is None:
             self.popen.send_signal(signal.SIGTERM)
+        self.wait()
+
+    def wait(self) -> None:
+        """Its end by itself. Raises RuntimeError where it does not end well."""
         if self.popen.wait(STOP_WITHIN) != 0:
             raise RuntimeError(f"it ended badly:\n{self.log.read_text(errors='replace')[-2000:]}")
 

@@ -59,7 +59,7 @@ async def serving_app(app: Starlette) -> AsyncIterator[None]:
     """Serve on a free port, with the settings of hub.process.serving."""
     sock = bound("127.0.0.1", 0)
     config = uvicorn.Config(
-        app, http="httptools", backlog=BACKLOG, log_config=None, access_log=False, server_header=False,
+        app, http="httptools", ws="none", backlog=BACKLOG, log_config=None, access_log=False, server_header=False,
         proxy_headers=False, timeout_graceful_shutdown=GRACEFUL,
     )  # fmt: skip
     collect_rarely()
