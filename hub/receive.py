@@ -7,7 +7,8 @@ remembered so that ops can see why, or Unavailable.
 import asyncio
 from collections import Counter, deque
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
+from typing import NamedTuple
 
 import orjson
 import structlog
@@ -40,8 +41,7 @@ UNREAD = {405, 408, 413, 415}
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(NamedTuple):
     """A request for a store's webhook endpoint: raw bytes, raw headers (names in lower case), sender's address."""
 
     store: str
@@ -79,7 +79,7 @@ class Receiving:
     async def _keep(self, incoming: Incoming, fingerprint: str) -> Kept:
         parsed = parse(incoming.body)
         try:
-            kept = await self.hub.writer.put(keep_events, new_event(self.hub, incoming, parsed, fingerprint))
+            kept = await self.hub.writer.submit(keep_events, new_event(self.hub, incoming, parsed, fingerprint))
         except (Unavailable, Refusal):
             raise
         except Exception as error:
@@ -179,12 +179,11 @@ def new_event(hub: Hub, incoming: Incoming, parsed: Parsed, fingerprint: str) ->
 
 def kept_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """The allow-listed headers, bounded. A delivery id among them is unsigned: shown, never a key."""
-    kept = [
-        (name.decode("ascii", "replace"), value[:LONGEST_HEADER].decode("utf-8", "replace"))
-        for name, value in headers
-        if name in KEPT_HEADERS or name.startswith(KEPT_PREFIX)
-    ]
-    return dict(kept[:MOST_HEADERS])
+    kept = [header for header in headers if header[0] in KEPT_HEADERS or header[0].startswith(KEPT_PREFIX)]
+    return {
+        name.decode("ascii", "replace"): value[:LONGEST_HEADER].decode("utf-8", "replace")
+        for name, value in kept[:MOST_HEADERS]
+    }
 
 
 async def accept_repeat(hub: Hub, repeat_id: str) -> Kept:
@@ -194,7 +193,7 @@ async def accept_repeat(hub: Hub, repeat_id: str) -> Kept:
         raise CommandError(f"{repeat_id}: there is no such repeat; `hub show` of its event lists them")
     incoming = Incoming(row.store, bytes(row.body), [], None)
     event = new_event(hub, incoming, parse(incoming.body), row.secret)
-    own = replace(event, dedupe_key=b"r" + repeat_id.encode(), origin="repeat")
+    own = event._replace(dedupe_key=b"r" + repeat_id.encode(), origin="repeat")
     kept = await hub.writer.put(keep_events, own)
     hub.bells.ring("fan_out")
     return kept

@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from itertools import chain
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import ARRAY, BigInteger, Connection, LargeBinary, Row, String, bindparam, select, text, tuple_, update
@@ -15,6 +17,7 @@ from hub.models import UNFIT
 from hub.schedule import LOOK_PAUSE
 from hub.store import DELIVERY, EVENT, REPEAT, is_postgres
 
+UNIQUE = attrgetter("store", "dedupe_key")
 COLUMNS = (
     "id", "store", "type", "entity", "dedupe_key", "content_hash", "body", "headers",
     "occurred_at", "received_at", "origin", "secret", "repeats",
@@ -34,9 +37,8 @@ INSERT_ARRAYS = text(
 ).bindparams(*(bindparam(name, type_=ARRAY(kind)) for name, kind in ARRAYS.items()))
 
 
-@dataclass(frozen=True, slots=True)
-class NewEvent:
-    """An event to be kept; times in microseconds, `headers` as JSON text."""
+class NewEvent(NamedTuple):
+    """An event to be kept, in the order of COLUMNS; times in microseconds, `headers` as JSON text."""
 
     id: str
     store: str
@@ -50,12 +52,7 @@ class NewEvent:
     received_at: int
     origin: str
     secret: str | None
-
-    def row(self) -> tuple[Any, ...]:
-        return (
-            self.id, self.store, self.type, self.entity, self.dedupe_key, self.content_hash, self.body,
-            self.headers, self.occurred_at, self.received_at, self.origin, self.secret, 0,
-        )  # fmt: skip
+    repeats: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +65,16 @@ class Kept:
 
 def keep_events(connection: Connection, now: datetime, items: Sequence[NewEvent]) -> list[Kept]:
     """Insert what is new; count, and where it differs keep, what is a repeat. One INSERT for all."""
-    events = sorted(items, key=lambda event: (event.store, event.dedupe_key))
-    rows = [event.row() for event in events]
+    events = sorted(items, key=UNIQUE)
     if is_postgres(connection):
-        for row in rows:
-            refuse_unfit(row)
-        arrays = {name: list(values) for name, values in zip(COLUMNS, zip(*rows, strict=True), strict=True)}
-        fresh = set(connection.execute(INSERT_ARRAYS, arrays).scalars())
-        all_new = len(fresh) == len(rows)
+        for event in events:
+            refuse_unfit(event)
+        arrays = {name: list(values) for name, values in zip(COLUMNS, zip(*events, strict=True), strict=True)}
+        new = len(connection.execute(INSERT_ARRAYS, arrays).all())
     else:
-        statement = f"{INSERT} VALUES {', '.join([ROW] * len(rows))} {ONCE}"
-        flat = tuple([value for row in rows for value in row])
-        all_new = connection.exec_driver_sql(statement, flat).rowcount == len(rows)
-    if all_new:
+        statement = f"{INSERT} VALUES {', '.join([ROW] * len(events))} {ONCE}"
+        new = connection.exec_driver_sql(statement, tuple(chain.from_iterable(events))).rowcount
+    if new == len(events):
         return [Kept(event.id, False) for event in items]
     known = _count_repeats(connection, now, events)
     return [

@@ -36,7 +36,7 @@ class Webhooks:
 
     def __init__(self, receiving: Receiving, body_within: float = BODY_WITHIN) -> None:
         self._receiving = receiving
-        self._body_within = body_within
+        self._bodies = Bodies(body_within)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -61,7 +61,7 @@ class Webhooks:
         remote = client[0] if client else None
         try:
             refuse_early(scope["method"], headers)
-            body = await read_body(receive, self._body_within)
+            body = await self._bodies.read(receive)
         except Refusal as refusal:
             self._receiving.remember(refusal, Incoming(store, b"", headers, remote))
             raise
@@ -83,23 +83,65 @@ def too_large() -> NotAnEvent:
     return NotAnEvent("the body is larger than 1 MiB", status=413)
 
 
-async def read_body(receive: Receive, within: float) -> bytes:
-    """The body's raw bytes, bounded in size and time (seconds) while they are read."""
-    try:
-        async with asyncio.timeout(within):
+class Bodies:
+    """Reads bodies, each bounded in size, and in time by `within` seconds and at most a tenth more.
+
+    One timer looks after all of them: one for each webhook costs a tenth of receiving it.
+    """
+
+    def __init__(self, within: float) -> None:
+        self._within = within
+        self._begun: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def read(self, receive: Receive) -> bytes:
+        """The body's raw bytes. Raises NotAnEvent (408, 413) or HungUp."""
+        task = self._begin()
+        try:
             message = await _next(receive)
-            if not message.get("more_body", False):
-                return _bounded(message.get("body", b""))
-            chunks, size = [message.get("body", b"")], len(message.get("body", b""))
-            while message.get("more_body", False):
-                message = await _next(receive)
-                chunks.append(message.get("body", b""))
-                size += len(chunks[-1])
-                if size > LARGEST_BODY:
-                    raise too_large()
-            return b"".join(chunks)
-    except TimeoutError:
-        raise NotAnEvent(f"the body did not arrive within {within:g} s", status=408) from None
+            body: bytes = message.get("body", b"")
+            return await _rest(body, receive) if message.get("more_body", False) else _bounded(body)
+        except asyncio.CancelledError:
+            if task in self._late and not task.uncancel():
+                reason = f"the body did not arrive within {self._within:g} s"
+                raise NotAnEvent(reason, status=408) from None
+            raise
+        finally:
+            del self._begun[task]
+            self._late.discard(task)
+
+    def _begin(self) -> asyncio.Task[Any]:
+        task = asyncio.current_task()
+        assert task is not None
+        loop = task.get_loop()
+        self._begun[task] = loop.time()
+        if self._timer is None:
+            self._timer = loop.call_later(self._within / 10, self._look)
+        return task
+
+    def _look(self) -> None:
+        """Cancel what is late; the oldest stand first."""
+        loop = asyncio.get_running_loop()
+        for task, since in self._begun.items():
+            if since + self._within > loop.time():
+                break
+            if task not in self._late:
+                self._late.add(task)
+                task.cancel()
+        self._timer = loop.call_later(self._within / 10, self._look) if self._begun else None
+
+
+async def _rest(body: bytes, receive: Receive) -> bytes:
+    chunks, size, more = [body], len(body), True
+    while more:
+        message = await _next(receive)
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > LARGEST_BODY:
+            raise too_large()
+        more = message.get("more_body", False)
+    return b"".join(chunks)
 
 
 def _bounded(body: bytes) -> bytes:
