@@ -40,7 +40,8 @@ __all__ = ["Exchange", "Guard", "connect", "exchange", "open_client", "tls_conte
 KEEP_ALIVE = 4.0
 """Seconds an idle connection is kept. Node and uvicorn close theirs after 5, and a POST that meets that is lost."""
 
-RECORDED = 4096
+# Twice what the record keeps: secrets are replaced before the rest is cut off, so none is cut in two.
+RECORDED = 8192
 LARGE = 1024 * 1024
 
 SAFE_REQUEST_HEADERS = {

@@ -36,7 +36,10 @@ class Conflict(HubError):
 
 
 class Database(ABC):
-    """`write` and `read` run a function in one transaction, committed and flushed when they return."""
+    """`write` and `read` run a function in one transaction, committed and flushed when they return.
+
+    A transaction that met a Conflict is run once more, so `work` changes nothing but the database.
+    """
 
     dialect: str
 
@@ -119,6 +122,12 @@ class Postgres(Database):
         )
 
     async def write(self, work: Work[T]) -> T:
+        try:
+            return await self._transact(work)
+        except Conflict:
+            return await self._transact(work)
+
+    async def _transact(self, work: Work[T]) -> T:
         try:
             async with self._engine.begin() as connection:
                 return await connection.run_sync(work)

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -18,13 +18,15 @@ from hub.config import Route
 from hub.connector import Connector, Context, Effect, Event, Receipt, Released
 from hub.errors import NotNow, Outcome, TryAgain, Unavailable
 from hub.language import compile_template, names_for
-from hub.outcome import is_fault, outcome_of
+from hub.outcome import FAULT, is_fault, outcome_of
 from hub.runtime import Hub
-from hub.schedule import Breaker, after_result, settle, stopped_until
-from hub.store.claims import Claim, Finished, record
+from hub.schedule import after_result, settle, stopped_until
+from hub.store.claims import Claim
 from hub.store.effects import NewEffect, entity_scope, get_effect, put_effects
+from hub.store.records import Finished, record
 
 WRITE_AGAIN_AFTER = 0.5
+LONGEST_REASON = 2_000
 log = structlog.get_logger()
 
 
@@ -50,6 +52,8 @@ class KeptEffects:
         return await self.hub.database.read(lambda connection: get_effect(connection, self.scope, name))
 
     async def put(self, name: str, value: str, url: str | None = None) -> None:
+        if not isinstance(value, str):
+            raise TypeError(f"an effect's value is text, not {type(value).__name__}")
         self.fresh = False
         await self.hub.writer.put(put_effects, NewEffect(self.scope, name, self.delivery_id, value, url))
 
@@ -172,17 +176,37 @@ async def _try(hub: Hub, line: Line, claim: Claim, spent: Exchange) -> Receipt |
     try:
         async with asyncio.timeout(line.timeout):
             await line.ready(ctx)
-            return await line.connector.deliver(event, ctx)
+            result = await line.connector.deliver(event, ctx)
+        if not isinstance(result, Receipt):
+            raise TypeError(f"deliver returned {type(result).__name__} in place of a Receipt")
+        return result
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        # Not the hub's: something that the connector awaited was cancelled.
+        return fault(line, claim, "CancelledError")
     except Exception as error:
         if is_fault(error):
-            log.exception("connector.fault", route=line.name, delivery=claim.delivery.id)
+            return fault(line, claim, type(error).__name__)
         return outcome_of(error, hub.now())
+
+
+def fault(line: Line, claim: Claim, name: str) -> TryAgain:
+    """The connector's own mistake: tried again like others, the traceback in the log."""
+    log.exception("connector.fault", route=line.name, delivery=claim.delivery.id)
+    return TryAgain(f"{FAULT}: {name}")
 
 
 async def _record(
     hub: Hub, line: Line, claim: Claim, result: Receipt | Outcome, spent: Exchange, started: float
 ) -> str:
-    finished = finish(hub, line, claim, result, spent, timedelta(seconds=time.monotonic() - started))
+    duration = timedelta(seconds=time.monotonic() - started)
+    try:
+        finished = finish(hub, line, claim, result, spent, duration)
+    except Exception as error:
+        # An outcome that makes no sense (no number of seconds, say) is the connector's mistake too.
+        finished = finish(hub, line, claim, fault(line, claim, type(error).__name__), spent, duration)
     status = await written(hub, finished)
     log.info(
         "delivery.attempted",
@@ -204,8 +228,9 @@ def finish(
     """The attempt's record: settlement, excerpts without secrets, and its part in the route's breaker."""
     now = hub.now()
     delivery = claim.delivery
-    # A probe of an open breaker uses up no attempt when it fails.
-    spare = int(claim.probe and isinstance(result, TryAgain))
+    result = without_secrets(hub, result)
+    # A probe of an open breaker that fails again uses up no attempt.
+    spare = int(claim.probe and isinstance(result, TryAgain) and result.destination)
     settlement = settle(
         result,
         now=now,
@@ -214,30 +239,30 @@ def finish(
         schedule=line.route.retry.schedule,
         chance=random.random(),  # noqa: S311 - jitter is no secret
     )
-    settlement = settlement.with_reason(redacted(hub, settlement.reason), spare)
-    answer = result.answer if isinstance(result, Receipt) else None
-
-    def step(breaker: Breaker, at: Any) -> Breaker:
-        stepped = after_result(breaker, result, at)
-        return stepped if stepped.reason is None else stepped.with_reason(redacted(hub, stepped.reason))
-
+    receipt = result if isinstance(result, Receipt) else Receipt("")
     return Finished(
         delivery_id=delivery.id,
         route=line.name,
         attempt=claim.attempt,
-        settlement=settlement,
+        settlement=replace(settlement, more_budget=settlement.more_budget + spare),
         duration=duration,
-        step=step,
+        step=lambda breaker, at: after_result(breaker, result, at),
+        key_no=delivery.key_no,
+        look=delivery.look,
         stop_until=stopped_until(result, now),
         status_code=spent.status_code,
-        request=redacted(hub, spent.request),
-        response=redacted(hub, answer or spent.response),
+        request=None if spent.request is None else hub.redact(spent.request),
+        response=receipt.answer or (None if spent.response is None else hub.redact(spent.response)),
+        url=receipt.url,
     )
 
 
-def redacted(hub: Hub, value: str | None) -> str | None:
-    """`value` without secrets."""
-    return None if value is None else hub.redact(value)
+def without_secrets(hub: Hub, result: Receipt | Outcome) -> Receipt | Outcome:
+    """The same outcome, its texts without secrets and cut to a bound, before anything is derived from them."""
+    if isinstance(result, Receipt):
+        answer = None if result.answer is None else hub.redact(result.answer)
+        return replace(result, text=hub.redact(result.text)[:LONGEST_REASON], answer=answer)
+    return result.with_reason(hub.redact(str(result.reason))[:LONGEST_REASON])
 
 
 async def written(hub: Hub, finished: Finished) -> str:

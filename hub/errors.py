@@ -93,6 +93,12 @@ class Outcome(HubError):
         super().__init__(reason)
         self.reason = reason
 
+    def with_reason(self, reason: str) -> "Outcome":
+        """The same outcome with another text."""
+        other = type(self).__new__(type(self), reason)
+        other.__dict__ |= self.__dict__ | {"reason": reason}
+        return other
+
 
 class TryAgain(Outcome):
     """Try by the schedule. `after`: seconds it asked for; `destination`: its fault, for the breaker.

@@ -6,6 +6,7 @@ import orjson
 import structlog
 from sqlalchemy import Row
 
+from hub.database import Conflict
 from hub.deliver import event_of
 from hub.errors import Unavailable
 from hub.event import search_keys
@@ -35,7 +36,7 @@ async def fan_out_waiting(hub: Hub) -> int:
     plan, terms = planner(hub), hub.terms()
     try:
         count, routes = await hub.database.write(lambda c: fan_out(c, hub.now(), MOST, plan, terms))
-    except Unavailable:
+    except (Unavailable, Conflict):
         raise
     except Exception as error:
         log.warning("fan_out.one_by_one", error=type(error).__name__)
@@ -49,7 +50,7 @@ async def _one_by_one(hub: Hub) -> int:
     for event_id in waiting:
         try:
             await _fan_out_one(hub, event_id)
-        except Unavailable:
+        except (Unavailable, Conflict):
             raise
         except Exception as error:
             await _bury(hub, event_id, error)

@@ -115,10 +115,12 @@ class Event(SQLModel, table=True):
 
 
 class Repeat(SQLModel, table=True):
-    """A repeat of an event with other content, kept whole; it can be let in as an event of its own."""
+    """A repeat of an event with other content, kept whole, once; it can be let in as an event of its own."""
 
+    __table_args__ = (UniqueConstraint("event_id", "body_hash", name="repeat_once"),)
     id: str = Field(primary_key=True)
-    event_id: str = Field(index=True)
+    event_id: str
+    body_hash: bytes = Field(sa_type=LargeBinary)
     headers: Any = Field(default=None, sa_column=Column(Json))
     body: bytes = Field(sa_type=LargeBinary)
     at: datetime = moment()
@@ -186,6 +188,7 @@ class Attempt(SQLModel, table=True):
     request: str | None = outside(LONGEST_EXCERPT, default=None)
     response: str | None = outside(LONGEST_EXCERPT, default=None)
     note: str | None = outside(default=None)
+    url: str | None = outside(default=None)
 
 
 class Effect(SQLModel, table=True):

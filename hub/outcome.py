@@ -15,7 +15,8 @@ from hub.errors import HoldRoute, HubError, Outcome, Rejected, TemplateError, Tr
 WRONG_KEY = {401, 407}
 WORTH_ANOTHER_TRY = {403, 404, 408, 409, 421, 423, 425, 429}
 SMTP_WRONG_KEY = {530, 534, 535}
-EXCERPT = 200
+# More than a reason keeps: secrets are replaced before the rest is cut off, so none is cut in two.
+EXCERPT = 4_000
 FAULT = "a fault in the connector"
 KNOWN = (
     HubError,
@@ -97,7 +98,12 @@ def of_smtp_code(code: int, text: str) -> Outcome:
 
 def excerpt(response: httpx.Response) -> str:
     """The beginning of an answer's text, on one line."""
-    return " ".join(response.text.split())[:EXCERPT]
+    try:
+        text = response.text
+    except Exception:
+        # The charset is the other side's word: one that Python knows and that decodes no text fails in its own way.
+        text = response.content.decode("utf-8", "replace")
+    return " ".join(text.split())[:EXCERPT]
 
 
 def retry_after(headers: httpx.Headers, now: datetime) -> float | None:
@@ -107,9 +113,7 @@ def retry_after(headers: httpx.Headers, now: datetime) -> float | None:
         return float(value[:9])
     try:
         moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now
+    except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    seconds = (moment - now).total_seconds()
-    return seconds if seconds > 0 else None
+    return seconds.total_seconds() if seconds.total_seconds() > 0 else None

@@ -9,6 +9,7 @@ import fcntl
 import gc
 import json
 import os
+import shutil
 import signal
 import socket
 import tempfile
@@ -32,7 +33,7 @@ from hub.runtime import Hub, open_hub, redactor
 from hub.schema import require_current, upgrade
 from hub.store import routes
 from hub.store.workers import end_leases
-from hub.valkey import open_valkey
+from hub.valkey import open_valkey, private_folder
 from hub.web.api import OPERATIONS, WrongUsage, create_local_api
 from hub.web.app import create_app
 from hub.worker import running
@@ -230,6 +231,8 @@ def bound(host: str, port: int) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
+        # Here, where it can be told: two may bind one port as long as none listens, and uvloop says nothing then.
+        sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         raise ConfigError(
@@ -241,8 +244,9 @@ def bound(host: str, port: int) -> socket.socket:
 @asynccontextmanager
 async def local_socket(hub: Hub) -> AsyncIterator[None]:
     """Commands may ask this hub: a unix socket in a private folder, its path in `<data>/hub.json`."""
-    with tempfile.TemporaryDirectory(prefix="hub-") as folder:
-        path = str(Path(folder) / "local")
+    folder = private_folder()
+    try:
+        path = str(folder / "local")
         sock = socket.socket(socket.AF_UNIX)
         sock.bind(path)
         config = uvicorn.Config(create_local_api(hub), log_config=None, access_log=False, lifespan="off", ws="none")
@@ -253,6 +257,8 @@ async def local_socket(hub: Hub) -> AsyncIterator[None]:
                 yield
             finally:
                 note.unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_private(path: Path, text: str) -> None:

@@ -20,6 +20,7 @@ from hub.jobs import Bells
 from hub.schema import touch
 from hub.store.claims import ensure_routes
 from hub.store.fan_out import RouteTerms
+from hub.store.records import lock_routes
 from hub.writer import Writer
 
 MOST_SKEW = timedelta(seconds=2)
@@ -69,13 +70,13 @@ class Hub:
 async def open_hub(config: Config, database: Database, bells: Bells) -> AsyncIterator[Hub]:
     """A Hub over an open database of the current schema. Asserts what an acknowledged event relies on."""
     clock = Clock()
-    await database.read(assert_durable)
+    await database.write(assert_durable)
     await set_clock(database, clock)
     hub = Hub(
         config=config,
         clock=clock,
         database=database,
-        writer=Writer(database, clock),
+        writer=Writer(database, clock, lock_routes),
         bells=bells,
         keys={
             name: tuple(SigningKey.of(secret.reveal()) for secret in store.webhook_secrets)

@@ -32,10 +32,6 @@ class Settlement:
     error_key: str | None = None
     reason: str | None = None
 
-    def with_reason(self, reason: str | None, more_budget: int) -> "Settlement":
-        """The same with another text, and `more_budget` attempts more."""
-        return replace(self, reason=reason, more_budget=self.more_budget + more_budget)
-
 
 def fresh_budget(attempts: int, schedule: Sequence[timedelta]) -> int:
     """The highest attempt number allowed to a delivery that starts anew after `attempts`."""
@@ -105,10 +101,6 @@ class Breaker:
     probe_at: datetime | None = None
     probe_wait: timedelta = timedelta()
 
-    def with_reason(self, reason: str | None) -> "Breaker":
-        """The same with another text."""
-        return replace(self, reason=reason)
-
 
 def after_result(breaker: Breaker, result: Receipt | Outcome, now: datetime) -> Breaker:
     """The breaker after one attempt: success closes it, what is the destination's fault counts or prolongs it."""
@@ -125,8 +117,12 @@ def after_result(breaker: Breaker, result: Receipt | Outcome, now: datetime) -> 
 
 
 def _after_probe(breaker: Breaker, broken: bool, result: Outcome, now: datetime) -> Breaker:
-    if not broken:
-        # It answered, if not to our liking: the next probe need not wait.
+    answered = isinstance(result, Rejected) or (isinstance(result, TryAgain) and result.status is not None)
+    if answered and not broken:
+        # It is there and means what it says, about this one delivery.
+        return Breaker()
+    if isinstance(result, Skip | Hold | NotNow):
+        # It was not asked: the next probe need not wait.
         return replace(breaker, probe_at=now)
     if breaker.probe_at is not None and breaker.probe_at > now:
         # One that was under way when the breaker opened.

@@ -5,19 +5,22 @@ whatever happens to Redis. What it finished rings its own bell, so that the next
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 
 import structlog
+from sqlalchemy import Connection
 
+from hub.database import Conflict
 from hub.deliver import Line, attempt, open_line
 from hub.errors import Unavailable
 from hub.fan_out import fan_out_waiting
 from hub.jobs import Periodic, run_worker
 from hub.replay import advance_replays
 from hub.runtime import Hub
-from hub.store.claims import Claim, ClaimRequest, claim
+from hub.store.claims import Claim, ClaimRequest, claim, settle_gone
 from hub.store.workers import due_bells, forget, gone, seen
 
 TICK = 1.0
@@ -96,7 +99,7 @@ class Worker:
     async def _patiently(self, name: str, work: Callable[[], Awaitable[int]]) -> int:
         try:
             return await work()
-        except Unavailable as trouble:
+        except (Unavailable, Conflict) as trouble:
             log.warning("loop.waiting", loop=name, reason=str(trouble))
         except Exception:
             log.exception("loop.fault", loop=name)
@@ -173,10 +176,12 @@ class Worker:
     async def _try_alone(self, line: Line) -> None:
         """One delivery that two processes did not survive, with nothing else beside it."""
         async with self._quiet.alone():
+            if self.stopping.is_set():
+                return
             claimed = await self.hub.writer.put(claim, self._request(line, 1, alone=True))
             for one in claimed.claims:
                 log.warning("delivery.alone", route=line.name, delivery=one.delivery.id)
-                await attempt(self.hub, line, one)
+                await asyncio.wait({self._start(line, one)})
 
     async def _tick(self) -> None:
         """The loops' own waking: whatever is due rings, whether or not anybody rang for it."""
@@ -191,8 +196,12 @@ class Worker:
             await self._sleep(self.stopping, HEARTBEAT.total_seconds())
 
     async def _seen(self) -> int:
-        await self.hub.database.write(lambda connection: seen(connection, self.hub.now(), self.hub.worker_id))
+        await self.hub.database.write(self._live)
         return 1
+
+    def _live(self, connection: Connection) -> None:
+        seen(connection, self.hub.now(), self.hub.worker_id)
+        settle_gone(connection, self.hub.now(), self.hub.worker_id, list(self.lines))
 
     async def _ring_due(self, routes: list[str]) -> int:
         bells = await self.hub.database.read(lambda connection: due_bells(connection, self.hub.now(), routes))
@@ -212,14 +221,12 @@ class Worker:
         self.stopping.set()
         for bell in ("fan_out", "replay", *(f"deliver:{name}" for name in self.lines)):
             self.hub.bells.listen(bell).set()
+        longest = max((line.timeout for line in self.lines.values()), default=0.0)
+        ends = time.monotonic() + min(longest + STOP_EXTRA, LONGEST_STOP)
         # First the loops: a claim that is being written now still starts its attempts.
-        await asyncio.gather(*loops)
-        if self.attempts:
-            longest = max(line.timeout for line in self.lines.values())
-            await asyncio.wait(self.attempts, timeout=min(longest + STOP_EXTRA, LONGEST_STOP))
-        for task in list(self.attempts):
-            task.cancel()
-        await asyncio.gather(*self.attempts, return_exceptions=True)
+        await _end(loops, ends)
+        # What is cut short gives its delivery back; where storage is away it cannot, and the lease runs out.
+        await _end(self.attempts, ends)
 
 
 @asynccontextmanager
@@ -239,6 +246,26 @@ async def running(hub: Hub) -> AsyncIterator[Worker]:
     finally:
         await worker.stop(tasks)
         await arq
-        await hub.database.write(lambda connection: gone(connection, hub.worker_id))
+        with suppress(Unavailable):
+            await hub.database.write(lambda connection: gone(connection, hub.worker_id))
         for line in worker.lines.values():
+            await _close(line)
+
+
+async def _end(tasks: Iterable[asyncio.Future[None]], deadline: float) -> None:
+    """Wait for tasks until `deadline` (monotonic); cancel what is left, twice if the first takes too long."""
+    left = set(tasks)
+    for patience in (max(deadline - time.monotonic(), 0.0), STOP_EXTRA, STOP_EXTRA):
+        if left:
+            _, left = await asyncio.wait(left, timeout=patience)
+        for task in left:
+            task.cancel()
+
+
+async def _close(line: Line) -> None:
+    """Close a line; a connector that cannot is told of, and keeps no other from it."""
+    try:
+        async with asyncio.timeout(STOP_EXTRA):
             await line.close()
+    except Exception:
+        log.exception("connector.fault", route=line.name, at="close")

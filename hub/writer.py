@@ -18,6 +18,7 @@ from hub.errors import Unavailable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Prepare = Callable[[Connection, Sequence[Any]], None]
 Batch = Callable[[Connection, datetime, Sequence[Item]], Sequence[Result]]
 
 MOST = 500
@@ -39,11 +40,13 @@ class Writer:
     """`await writer.put(batch, item)` returns that item's result once its transaction is committed and flushed.
 
     Raises Unavailable when storage is in trouble (nothing kept), else what the database said of that very item.
+    `prepare` is called first in each transaction, with all its items: for locks that must be taken in one order.
     Items of one kind are handed over in the order they came; kinds in the order in which they first came.
     """
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, prepare: Prepare = lambda connection, items: None) -> None:
         self._database = database
+        self._prepare = prepare
         self._clock = clock
         self._waiting: list[Waiting[Any, Any]] = []
         self._running: list[Waiting[Any, Any]] = []
@@ -53,7 +56,8 @@ class Writer:
         self.trouble: str | None = None
 
     async def put(self, batch: Batch[Item, Result], item: Item) -> Result:
-        return await asyncio.shield(self.submit(batch, item))
+        # Whoever is cancelled here cancels this future alone: the item is written all the same.
+        return await self.submit(batch, item)
 
     def submit(self, batch: Batch[Item, Result], item: Item) -> "asyncio.Future[Result]":
         """The same without waiting: the future of the item's result."""
@@ -86,13 +90,14 @@ class Writer:
             if self._closing:
                 return
 
-    async def _commit(self, items: list[Waiting[Any, Any]], tries: int = 2) -> None:
+    async def _commit(self, items: list[Waiting[Any, Any]]) -> None:
         groups: dict[Batch[Any, Any], list[Waiting[Any, Any]]] = {}
         for waiting in items:
             groups.setdefault(waiting.batch, []).append(waiting)
         now = self._clock.now()
 
         def transaction(connection: Connection) -> list[Sequence[Any]]:
+            self._prepare(connection, [waiting.item for waiting in items])
             return [batch(connection, now, [w.item for w in group]) for batch, group in groups.items()]
 
         try:
@@ -100,8 +105,6 @@ class Writer:
         except Unavailable as error:
             self.trouble = str(error)
             _fail(items, error)
-        except Conflict as error:
-            await (self._commit(items, tries - 1) if tries > 1 else self._one_by_one(items, error))
         except Exception as error:
             await self._one_by_one(items, error)
         else:

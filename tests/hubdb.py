@@ -5,7 +5,7 @@ Every such test runs on SQLite and on PostgreSQL through `database_url`. The con
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import asyncpg
-import orjson
 import pytest
+import uvicorn
 from sqlalchemy import Connection, Row, Table, select
 from sqlmodel import SQLModel
 
@@ -27,14 +27,18 @@ from hub.errors import Outcome
 from hub.event import parse
 from hub.fan_out import fan_out_waiting
 from hub.jobs import open_bells
+from hub.process import bound, listening
 from hub.receive import Incoming, new_event
 from hub.runtime import Hub, open_hub
 from hub.schema import create
 from hub.store import ATTEMPT, DELIVERY, ROUTE_STATE, SCHEMA_VERSION
-from hub.store.claims import Claim, Claimed, ClaimRequest, claim, record
+from hub.store.claims import Claim, Claimed, ClaimRequest, claim
 from hub.store.events import Kept, keep_events
+from hub.store.records import record
 from hub.store.workers import seen
-from hub.testing.samples import to_bytes
+from hub.testing.samples import StoreDouble, to_bytes
+from hub.web.app import create_app
+from hub.web.webhooks import BODY_WITHIN
 from tests.servers import PostgresServer
 
 SECRET = "the webhook secret of these tests"
@@ -163,6 +167,8 @@ class Lab:
         return ClaimRequest(**asked | more)
 
     async def claim(self, route: str = "one", worker: str | None = None, **more: Any) -> Claimed:
+        """As a worker claims: one that has just given its sign of life."""
+        await self.alive(worker or self.hub.worker_id)
         return await self.hub.writer.put(claim, self.request(route, worker, **more))
 
     async def claim_one(self, route: str = "one", worker: str | None = None, **more: Any) -> Claim:
@@ -256,5 +262,25 @@ async def lab(tmp_path: Path, database_url: str) -> AsyncIterator[Lab]:
         yield made
 
 
-def body_of(event: dict[str, Any] | Sequence[Any]) -> bytes:
-    return orjson.dumps(event)
+@asynccontextmanager
+async def served(hub: Hub, body_within: float = BODY_WITHIN) -> AsyncIterator[str]:
+    """The URL at which `hub` receives, on uvicorn as the hub runs it."""
+    sock = bound("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    config = uvicorn.Config(
+        create_app(hub, body_within),
+        http="httptools",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
+    async with listening(config, [sock], url) as listens:
+        yield listens.url
+
+
+@asynccontextmanager
+async def store_at(url: str, store: str = "main") -> AsyncIterator[StoreDouble]:
+    """A store that posts to the hub at `url`."""
+    async with StoreDouble(f"{url}/webhooks/{store}", SECRET) as double:
+        yield double

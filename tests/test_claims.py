@@ -177,10 +177,13 @@ async def test_what_ended_two_processes_goes_only_alone(lab: Lab) -> None:
     claimed = await lab.claim(worker="w9")
     assert [one.delivery.id for one in claimed.claims] == [other.id]
     assert claimed.suspect
+    (later,) = await lab.orders(1)
+    await lab.claim_none(worker="w9")  # nothing goes past it, or it would wait as long as there is anything else
     alone = await lab.claim_one(worker="w9", alone=True, limit=1)
     assert alone.delivery.id == suspect.id
     assert await lab.finish(alone, TryAgain("HTTP 500")) == "pending"
     assert (await lab.delivery(suspect.id)).lost == 0
+    assert (await lab.claim_one(worker="w9")).delivery.id == later.id
 
 
 async def test_what_ended_three_processes_is_dead_as_poison(lab: Lab) -> None:

@@ -1,26 +1,23 @@
-"""Claiming and recording: the two short transactions around an attempt.
+"""Claiming: the short transaction before an attempt; hub.store.records has the one after it.
 
 A claim locks its route's RouteState, then raises `attempts` in one conditional UPDATE: the number is the token
 without which nobody writes the outcome. While the lease runs `next_attempt_at` equals it, so that one index
 condition finds what is due.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
+from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, bindparam, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from hub.clock import MICROSECOND
-from hub.models import harmless
-from hub.schedule import POISON, Breaker, Settlement, after_taking, tokens
+from hub.schedule import POISON, after_taking, tokens
 from hub.store import ATTEMPT, DELIVERY, EVENT, ROUTE_STATE, WORKER, among, is_postgres
-from hub.store.events import fresh_look
-from hub.store.wide import insert_rows, update_rows
+from hub.store.wide import insert_rows
 
 ALIVE_WITHIN = timedelta(seconds=15)
 DAY = timedelta(days=1)
@@ -29,12 +26,6 @@ AFTER_ALL = 2**62
 
 # Statements of every claim and record are made once: to make one costs more than to run it.
 STATE = select(ROUTE_STATE).where(ROUTE_STATE.c.route == bindparam("route")).with_for_update()
-STATES = (
-    select(ROUTE_STATE)
-    .where(ROUTE_STATE.c.route.in_(bindparam("routes", expanding=True)))
-    .order_by(ROUTE_STATE.c.route)
-    .with_for_update()
-)
 LEASED = select(func.count(), func.min(DELIVERY.c.lease_until)).where(
     DELIVERY.c.route == bindparam("route"), DELIVERY.c.lease_until.is_not(None)
 )
@@ -55,16 +46,6 @@ TAKE = (
     .returning(DELIVERY.c.id, DELIVERY.c.attempts)
 )
 STARTED = ("delivery_id", "number", "worker", "started_at")
-ENDED = ("outcome", "note", "duration_ms", "status_code", "request", "response")
-SETTLED = (
-    "status", "next_attempt_at", "lease_until", "budget", "error_key", "last_error", "lost", "again", "look",
-)  # fmt: skip
-UNDER_WAY = (
-    select(*(DELIVERY.c[name] for name in ("id", "store", "route", "entity", "attempts", "span", *SETTLED)))
-    .where(DELIVERY.c.id.in_(bindparam("ids", expanding=True)))
-    .order_by(DELIVERY.c.id)
-    .with_for_update()
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +109,7 @@ def claim(connection: Connection, now: datetime, items: Sequence[ClaimRequest]) 
 
 def _claim(connection: Connection, now: datetime, request: ClaimRequest) -> Claimed:
     state = connection.execute(STATE, {"route": request.route}).one()
-    in_flight, suspects = _settle_expired(connection, now, request.route)
+    in_flight, suspects = settle_expired(connection, now, request.route, request.worker)
     if state.paused_at is not None:
         return Claimed([], now + DAY)
     if state.stopped_until is not None and state.stopped_until > now:
@@ -150,8 +131,12 @@ def _claim(connection: Connection, now: datetime, request: ClaimRequest) -> Clai
     return Claimed(claims, now if rows else _next_due(connection, now, request.route), suspect)
 
 
-def _settle_expired(connection: Connection, now: datetime, route: str) -> tuple[int, bool]:
-    """Close attempts whose lease ran out as `lost`; the number in flight, and whether a suspect came of it."""
+def settle_expired(connection: Connection, now: datetime, route: str, me: str) -> tuple[int, bool]:
+    """Close attempts whose lease ran out as `lost`; the number in flight, and whether a suspect came of it.
+
+    Only an ended process counts against a delivery: not `me`, and no other while my own last sign of life is as old
+    as theirs may be, after a sleep of the machine or an outage of the database.
+    """
     leased, first = connection.execute(LEASED, {"route": route}).one()
     if first is None or first > now:
         return leased, False
@@ -165,8 +150,10 @@ def _settle_expired(connection: Connection, now: datetime, route: str) -> tuple[
         .where(DELIVERY.c.route == route, DELIVERY.c.lease_until <= now)
     ).all()  # fmt: skip
     suspects = False
+    mine = connection.execute(select(WORKER.c.seen_at).where(WORKER.c.id == me)).scalar()
+    awake = mine is not None and mine >= now - ALIVE_WITHIN
     for row in expired:
-        ended = row.seen_at is None or row.seen_at < now - ALIVE_WITHIN
+        ended = awake and row.worker != me and (row.seen_at is None or row.seen_at < now - ALIVE_WITHIN)
         lost = row.lost + ended
         poison = lost >= POISON and row.status == "pending"
         suspects = suspects or lost == ALONE_AFTER
@@ -186,32 +173,38 @@ def _settle_expired(connection: Connection, now: datetime, route: str) -> tuple[
     return leased - len(expired), suspects
 
 
+def settle_gone(connection: Connection, now: datetime, me: str, configured: Collection[str]) -> None:
+    """End the leases that ran out on routes which are gone from the config: nobody claims there any more."""
+    found = select(DELIVERY.c.route).where(DELIVERY.c.lease_until <= now, DELIVERY.c.route.not_in(configured))
+    for route in connection.execute(found.distinct().order_by(DELIVERY.c.route)).scalars().all():
+        connection.execute(STATE, {"route": route})
+        settle_expired(connection, now, route, me)
+
+
 def _candidates(
     connection: Connection, now: datetime, request: ClaimRequest, state: Row[Any], free: int
 ) -> tuple[list[Row[Any]], bool]:
     """The due deliveries with their events, and whether there is one that may only go alone."""
     probe_id = None if state.opened_at is None else state.probe_id
     values = {"route": request.route, "now": now, "most": free + 1}
-    if request.ordered:
-        waiting = connection.execute(OLDEST_WAITING).scalar()
-        values["waiting"] = AFTER_ALL if waiting is None else waiting
     if probe_id is not None:
         values["probe_id"] = probe_id
     rows = connection.execute(due_deliveries(request.ordered, probe_id is not None), values).all()
     suspects = [row for row in rows if row.lost >= ALONE_AFTER]
     if request.alone:
         return suspects[:1], bool(suspects)
-    return [row for row in rows if row.lost < ALONE_AFTER][:free], bool(suspects)
+    # Nothing past the first suspect: it would take the token that the suspect needs when it goes alone.
+    return list(takewhile(lambda row: row.lost < ALONE_AFTER, rows))[:free], bool(suspects)
 
 
-OLDEST_WAITING = select(func.min(EVENT.c.seq)).where(EVENT.c.fanned_out_at.is_(None))
+OLDEST_WAITING = select(func.min(EVENT.c.seq)).where(EVENT.c.fanned_out_at.is_(None)).scalar_subquery()
 
 
 @cache
 def due_deliveries(ordered: bool, probing: bool) -> Select[Any]:
     """A route's due deliveries joined to their events; `probing`: another than the last probe first.
 
-    Parameters: route, now, most; waiting where ordered; probe_id where probing.
+    Parameters: route, now, most; probe_id where probing.
     """
     query = (
         select(
@@ -250,7 +243,8 @@ def _is_first() -> Any:
     first = and_(
         ~select(other.c.id).where(earlier).exists(),
         ~select(other.c.id).where(leased).exists(),
-        DELIVERY.c.event_seq < bindparam("waiting"),
+        # In the same statement: between two, an event could be fanned out past one that is still waiting.
+        DELIVERY.c.event_seq < func.coalesce(OLDEST_WAITING, AFTER_ALL),
     )
     return or_(DELIVERY.c.entity.is_(None), first)
 
@@ -315,104 +309,3 @@ def _next_due(connection: Connection, now: datetime, route: str) -> datetime:
         )
     ).scalar()
     return due if due is not None else now + DAY
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """One attempt's end: how the delivery is settled, the breaker's input, and the excerpts for the record."""
-
-    delivery_id: str
-    route: str
-    attempt: int
-    settlement: Settlement
-    duration: timedelta
-    step: Any
-    stop_until: datetime | None = None
-    status_code: int | None = None
-    request: str | None = None
-    response: str | None = None
-
-
-def record(connection: Connection, now: datetime, items: Sequence[Finished]) -> list[str]:
-    """Write outcomes. Returns each delivery's status after it, or `late` where a newer attempt has the delivery."""
-    _step_breakers(connection, now, items)
-    ids = sorted({item.delivery_id for item in items})
-    rows = {row.id: row for row in connection.execute(UNDER_WAY, {"ids": ids})}
-    changes = [_change(connection, now, item, rows[item.delivery_id]) for item in items]
-    attempts = [_attempt_values(item, late=values is None) for item, values in zip(items, changes, strict=True)]
-    update_rows(connection, ATTEMPT, ("delivery_id", "number"), ENDED, attempts)
-    settled = [
-        (item.delivery_id, *[values[name] for name in SETTLED])
-        for item, values in zip(items, changes, strict=True)
-        if values
-    ]
-    update_rows(connection, DELIVERY, ("id",), SETTLED, settled)
-    return ["late" if values is None else str(values["status"]) for values in changes]
-
-
-def _attempt_values(item: Finished, *, late: bool) -> tuple[Any, ...]:
-    """Delivery and number, then the columns of ENDED."""
-    settlement = item.settlement
-    outcome, note = settlement.outcome, settlement.reason
-    if late:
-        outcome, note = "late", f"late, after a newer attempt began: {outcome}: {note}"
-    milliseconds = item.duration // (1000 * MICROSECOND)
-    ended = (outcome, note, milliseconds, item.status_code, item.request, item.response)
-    return (item.delivery_id, item.attempt, *ended)
-
-
-def _change(connection: Connection, now: datetime, item: Finished, row: Row[Any]) -> dict[str, Any] | None:
-    """The delivery's new columns, or None where the token is not ours any more."""
-    settlement = item.settlement
-    if row.attempts != item.attempt or (row.status != "pending" and row.lease_until is None):
-        return None
-    delivered = settlement.status == "delivered"
-    if row.status != "pending":
-        # Cancelled while under way: only a real delivery still counts.
-        values = {name: getattr(row, name) for name in SETTLED} | {"lease_until": None, "lost": 0}
-        return values | ({"status": "delivered", "error_key": None, "last_error": None} if delivered else {})
-    values = {
-        "status": settlement.status,
-        "next_attempt_at": settlement.due,
-        "lease_until": None,
-        "budget": row.budget + settlement.more_budget,
-        # It may begin as the reason does, which is text from outside.
-        "error_key": settlement.error_key and harmless(settlement.error_key),
-        "last_error": None if delivered else settlement.reason,
-        "lost": 0,
-        "again": row.again,
-        "look": row.look,
-    }
-    if row.again and (delivered or settlement.outcome == "skip"):
-        look = fresh_look(connection, now, row)
-        values |= {name: look[name] for name in SETTLED if name in look}
-    return values
-
-
-def _step_breakers(connection: Connection, now: datetime, items: Iterable[Finished]) -> None:
-    by_route: defaultdict[str, list[Finished]] = defaultdict(list)
-    for item in items:
-        by_route[item.route].append(item)
-    for state in connection.execute(STATES, {"routes": sorted(by_route)}).all():
-        before = Breaker(
-            state.failures, state.opened_at, state.open_reason, state.probe_at, timedelta(seconds=state.probe_wait)
-        )
-        breaker, stop = before, state.stopped_until
-        for item in by_route[state.route]:
-            breaker = item.step(breaker, now)
-            if item.stop_until is not None:
-                stop = max(stop or item.stop_until, item.stop_until)
-        if (breaker, stop) != (before, state.stopped_until):
-            connection.execute(
-                update(ROUTE_STATE)
-                .where(ROUTE_STATE.c.route == state.route)
-                .values(
-                    failures=breaker.failures,
-                    opened_at=breaker.opened_at,
-                    open_reason=breaker.reason,
-                    probe_at=breaker.probe_at,
-                    probe_wait=breaker.probe_wait.total_seconds(),
-                    probe_id=state.probe_id if breaker.opened_at else None,
-                    stopped_until=stop,
-                )
-            )

@@ -1,5 +1,6 @@
 """Events: kept once, repeats counted, and what a repeat of a state event starts again."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import ARRAY, BigInteger, Connection, LargeBinary, Row, String, bindparam, select, text, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.clock import new_id
 from hub.event import STATE_EVENTS
@@ -104,16 +106,23 @@ def _count_repeats(connection: Connection, now: datetime, events: Sequence[NewEv
     different = [e for e in repeats if bytes(known[e.store, e.dedupe_key].content_hash) != e.content_hash]
     if different:
         rows = [repeat_row(known[event.store, event.dedupe_key].id, event, now) for event in different]
-        connection.execute(REPEAT.insert(), rows)
+        insert: Any = postgresql.insert(REPEAT) if is_postgres(connection) else sqlite.insert(REPEAT)
+        connection.execute(insert.on_conflict_do_nothing(), rows)
     for event_id in sorted({known[e.store, e.dedupe_key].id for e in repeats if e.type in STATE_EVENTS}):
         look_again(connection, now, event_id)
     return {key: row.id for key, row in known.items()}
 
 
 def repeat_row(event_id: str, event: NewEvent, now: datetime) -> dict[str, Any]:
-    """A repeat with other content, to be kept beside the event it repeats."""
-    headers = None if event.headers is None else orjson.loads(event.headers)
-    return {"id": new_id("rpt"), "event_id": event_id, "headers": headers, "body": event.body, "at": now}
+    """A repeat with other content, to be kept beside the event it repeats, the same bytes once."""
+    return {
+        "id": new_id("rpt"),
+        "event_id": event_id,
+        "body_hash": hashlib.sha256(event.body).digest()[:16],
+        "headers": None if event.headers is None else orjson.loads(event.headers),
+        "body": event.body,
+        "at": now,
+    }
 
 
 def look_again(connection: Connection, now: datetime, event_id: str) -> None:

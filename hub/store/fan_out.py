@@ -1,5 +1,6 @@
 """Fan-out: from events to deliveries, with search keys and the reasons for routes not taken, in one transaction."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,6 +11,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.clock import new_id
 from hub.store import DELIVERY, EVENT, EVENT_KEY, is_postgres
+
+# Conditions are worked out inside the transaction: longer than this and webhooks would notice.
+PLANNING = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +53,13 @@ def fan_out(
     ).all()
     if not events:
         return 0, set()
-    plans = [(event, planner(event)) for event in events]
+    plans, ends = [], time.monotonic() + PLANNING
+    for event in events:
+        plans.append((event, planner(event)))
+        if time.monotonic() > ends:
+            break
     write_plans(connection, now, plans, terms)
-    return len(events), {route for _, plan in plans for route in (*plan.taken, *plan.broken)}
+    return len(plans), {route for _, plan in plans for route in (*plan.taken, *plan.broken)}
 
 
 FANNED_OUT = (
@@ -117,8 +125,11 @@ def new_delivery(
 
 def give_up(connection: Connection, now: datetime, event_id: str, plan: Plan, terms: dict[str, RouteTerms]) -> None:
     """An event whose fan-out the database refuses: dead deliveries that say so, in place of what failed."""
-    event = connection.execute(select(EVENT).where(EVENT.c.id == event_id)).one()
-    write_plans(connection, now, [(event, plan)], terms)
+    event = connection.execute(
+        select(EVENT).where(EVENT.c.id == event_id, EVENT.c.fanned_out_at.is_(None)).with_for_update()
+    ).first()
+    if event is not None:
+        write_plans(connection, now, [(event, plan)], terms)
 
 
 def waiting_ids(connection: Connection, most: int) -> list[str]:

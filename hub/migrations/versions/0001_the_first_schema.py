@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("request", sa.Text(), nullable=True),
         sa.Column("response", sa.Text(), nullable=True),
         sa.Column("note", sa.Text(), nullable=True),
+        sa.Column("url", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("delivery_id", "number"),
     )
     op.create_table(
@@ -183,14 +184,13 @@ def upgrade() -> None:
         "repeat",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("event_id", sa.String(), nullable=False),
+        sa.Column("body_hash", sa.LargeBinary(), nullable=False),
         sa.Column("headers", sa.Text(), nullable=True),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("event_id", "body_hash", name="repeat_once"),
     )
-    with op.batch_alter_table("repeat", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_repeat_event_id"), ["event_id"], unique=False)
-
     op.create_table(
         "replay",
         sa.Column("id", sa.String(), nullable=False),
