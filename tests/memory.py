@@ -24,9 +24,10 @@ from hub.receive import Incoming, new_event
 from hub.runtime import Hub, redactor
 from hub.schema import create
 from hub.store import DELIVERY, SCHEMA_VERSION
-from hub.store.claims import Claim, Claimed, ClaimRequest, claim, ensure_routes, record
+from hub.store.claims import Claim, Claimed, ClaimRequest, claim, ensure_routes
 from hub.store.events import Kept, keep_events
 from hub.store.fan_out import fan_out
+from hub.store.records import record
 from hub.testing.samples import to_bytes
 from tests.hubdb import config_of
 

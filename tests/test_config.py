@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from hub.config import (
-    EVENT_TYPES,
     Config,
     Retry,
     Route,
@@ -21,6 +20,7 @@ from hub.config import (
     route_fingerprint,
 )
 from hub.connector import Template
+from hub.event import EVENT_TYPES
 from hub.example import example_yaml
 from hub.units import Rate, duration_text
 from tests.config_files import CANARY, PROBE, STORES, Probe, load, problems, route, with_url
