@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, NamedTuple, TypeGuard
 
 import orjson
@@ -67,6 +68,17 @@ class SigningKey:
         raw = secret.encode()
         return cls(raw, hashlib.sha256(raw).hexdigest()[:8])
 
+    @cached_property
+    def _keyed(self) -> hmac.HMAC:
+        return hmac.new(self.secret, digestmod="sha256")
+
+    def signature(self, body: bytes) -> bytes:
+        """The signature of these bytes."""
+        # hmac.digest gives the GIL away each time, and under load it takes milliseconds to come back.
+        digest = self._keyed.copy()
+        digest.update(body)
+        return digest.hexdigest().encode()
+
 
 class Parsed(NamedTuple):
     """What the hub reads from a body. `occurred_at` in microseconds; `document` is the whole JSON.
@@ -89,8 +101,7 @@ def verify(body: bytes, signature: bytes, keys: Sequence[SigningKey]) -> str | N
         return None
     matched = None
     for key in keys:
-        expected = hmac.digest(key.secret, body, "sha256").hex().encode()
-        if hmac.compare_digest(expected, signature):
+        if hmac.compare_digest(key.signature(body), signature):
             matched = key.fingerprint
     return matched
 
