@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 .PHONY: demo test check bench lock clean
 
 demo: $(VENV)/.installed
-	@$(BIN)/hub demo $(ARGS)
+	@$(BIN)/python -P -m hub.demo $(ARGS)
 
 test: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
