@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from hub.connector import Receipt
-from hub.errors import Hold, HoldRoute, NotNow, Outcome, Rejected, TryAgain
+from hub.errors import Hold, HoldRoute, NotNow, Outcome, Rejected, Skip, TryAgain
 from hub.replay import pause_route, resume_route
 from hub.store import DELIVERY
 from tests import hubdb
@@ -151,12 +151,28 @@ async def test_success_closes_it_and_all_that_waited_goes(lab: Lab) -> None:
     assert len((await lab.claim()).claims) == 4
 
 
-async def test_a_probe_that_was_answered_is_followed_by_another_at_once(lab: Lab) -> None:
-    await lab.orders(3)
+async def test_a_probe_that_was_refused_closes_it(lab: Lab) -> None:
+    """The destination is there and means what it says, about that one delivery."""
+    for answer in (Rejected("no such channel"), TryAgain("HTTP 404", status=404)):
+        await lab.orders(2)
+        await lab.finish(await lab.claim_one(limit=1), HoldRoute("wrong key"))
+        await until_probe(lab)
+        await lab.finish(await lab.claim_one(), answer)
+        assert (await lab.state()).opened_at is None
+        for one in (await lab.claim()).claims:
+            await lab.finish(one, Receipt("done"))
+        lab.later(100)
+        for one in (await lab.claim()).claims:
+            await lab.finish(one, Receipt("done"))
+
+
+async def test_a_probe_that_asked_nothing_is_followed_by_another_at_once(lab: Lab) -> None:
+    await lab.orders(4)
     await lab.finish(await lab.claim_one(limit=1), HoldRoute("wrong key"))
     await until_probe(lab)
-    for result in (Rejected("no such channel"), NotNow("busy", 60)):
+    for result in (NotNow("busy", 60), Hold("over limit"), Skip("nothing to do")):
         probe = await lab.claim_one()
+        assert probe.probe
         await lab.finish(probe, result)
         assert (await lab.state()).opened_at is not None
     assert (await lab.claim_one()).probe
