@@ -132,6 +132,9 @@ async def hub_process(
     try:
         await hub.said("hub.working" if command[0] == "work" else "hub.listening")
         yield hub
+    except BaseException:
+        print(f"hub {command[0]}, its last lines:", *map(json.dumps, hub.lines[-20:]), sep="\n")
+        raise
     finally:
         if process.returncode is None and command[0] != "up":
             await hub.kill()

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Self
 
 import httpx
@@ -79,6 +80,7 @@ class Load:
         self.acked: dict[str, str] = {}
         self.indeterminate: set[str] = set()
         self.answers: Counter[int] = Counter()
+        self.enough = asyncio.Event()
         self._count = Inbox[str]()
         self._stores: list[StoreDouble] = []
         self._stack = AsyncExitStack()
@@ -92,13 +94,13 @@ class Load:
     async def __aexit__(self, *error: Any) -> None:
         await self._stack.aclose()
 
-    async def run(self, count: int, *, posters: int = 4, every: float = 0.0) -> None:
-        """Post `count` events by `posters` at a time, each waiting `every` seconds between two."""
-        numbers = iter(range(count))
+    async def run(self, *, posters: int = 4, every: float = 0.03) -> None:
+        """Post events until there are `enough`, by `posters` at a time, each waiting `every` seconds between two."""
+        numbers = count()
 
         async def post() -> None:
-            for number in numbers:
-                await self.post_one(number)
+            while not self.enough.is_set():
+                await self.post_one(next(numbers))
                 await asyncio.sleep(every)
 
         async with asyncio.TaskGroup() as group:
@@ -131,8 +133,12 @@ class Load:
         return True
 
     async def acknowledged(self, count: int) -> None:
-        """Returns once so many are."""
+        """Returns once so many are in all."""
         await self._count.wait(count, PATIENCE)
+
+    async def more(self, count: int) -> None:
+        """Returns once so many more are."""
+        await self.acknowledged(len(self.acked) + count)
 
 
 @dataclass(frozen=True)

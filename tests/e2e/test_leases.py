@@ -47,9 +47,12 @@ async def test_a_late_outcome_overwrites_nothing_and_its_effect_is_kept(
             delivery = (await database.read(lambda c: c.execute(select(DELIVERY)).all()))[0]
             attempts = await database.read(lambda c: c.execute(select(ATTEMPT).order_by(ATTEMPT.c.number)).all())
             effects = await database.read(lambda c: c.execute(select(EFFECT.c.name)).scalars().all())
-        assert (delivery.status, delivery.attempts, delivery.last_error) == ("delivered", 2, None)
-        assert [attempt.outcome for attempt in attempts] == ["late", "delivered"]
-        assert sorted(effects) == ["attempt-1", "attempt-2"]
+        first, *between, last = [attempt.outcome for attempt in attempts]
+        assert (delivery.status, delivery.last_error) == ("delivered", None)
+        assert (first, last) == ("late", "delivered")
+        # One that waited long for a lock of the stopped worker's had too little of its lease left.
+        assert set(between) <= {"not_now"}
+        assert sorted(effects) == ["attempt-1", f"attempt-{delivery.attempts}"]
 
 
 async def test_a_process_frozen_inside_a_transaction_loses_its_locks(postgres_url: str) -> None:
