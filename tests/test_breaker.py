@@ -1,5 +1,6 @@
 """What stops a whole route: pause, Retry-After, the breaker and its probes; and what starts it again."""
 
+import itertools
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -115,7 +116,7 @@ async def test_probes_go_one_by_one_ever_further_apart_another_delivery_each_tim
         lab.later(10)
         await lab.write(lambda c: c.execute(DELIVERY.update().values(next_attempt_at=lab.hub.now())))
     assert waits == [30, *(w - 10 for w in (60, 120, 240, 480, 900, 900))]
-    assert all(one != other for one, other in zip(probed, probed[1:], strict=False))
+    assert all(one != other for one, other in itertools.pairwise(probed))
 
 
 async def test_the_only_delivery_is_probed_again(lab: Lab) -> None:

@@ -394,7 +394,7 @@ paths = st.sampled_from(["/webhooks/main", "/webhooks/%00%ff", "/healthz", "/rea
     body=st.binary(max_size=200),
     signed=st.booleans(),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_no_request_gives_a_500(
     port: int, method: str, path: str, fields: list[tuple[str, bytes]], body: bytes, signed: bool
 ) -> None:
@@ -429,7 +429,7 @@ documents = st.fixed_dictionaries(
 @given(documents | anything)
 @example({"event": "order.placed", "data": {"orderId": 10**300}, "timestamp": hubdb.NOON})
 @example({"event": "order.updated", "data": {"orderId": "\uffff\ufffe"}, "timestamp": hubdb.NOON})
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_signed_json_gives_a_500(port: int, content: Any) -> None:
     body = json.dumps(content).encode()
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
