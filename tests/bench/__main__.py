@@ -8,11 +8,12 @@ import argparse
 import time
 
 from tests.bench.delivering import delivering
+from tests.bench.idle import idle
 from tests.bench.load import BadRun, wrk
 from tests.bench.receiving import receiving
 from tests.bench.report import RESULTS, load_text, print_table, write_results
 
-PARTS = {"receiving": receiving, "delivering": delivering}
+PARTS = {"receiving": receiving, "delivering": delivering, "idle": idle}
 
 
 def main() -> int:
