@@ -167,25 +167,25 @@ async def test_what_is_not_json(tmp_path: Path, body: bytes) -> None:
 
 GOOD: dict[str, Any] = {"event": "order.placed", "data": {"orderId": "ord_1"}, "timestamp": hubdb.NOON}
 NO_EVENTS: list[tuple[Any, set[str]]] = [
-    ([], {""}), ("order.placed", {""}), (None, {""}), ({}, {"event", "data", "timestamp"}),
-    (GOOD | {"event": 7}, {"event"}), (GOOD | {"event": ""}, {"event"}), (GOOD | {"event": "x" * 201}, {"event"}),
-    (GOOD | {"event": "a\nb"}, {"event"}), (GOOD | {"event": "a\x00"}, {"event"}),
-    (GOOD | {"event": "hub.x"}, {"event"}),
-    (GOOD | {"data": []}, {"data"}), (GOOD | {"timestamp": "yesterday"}, {"timestamp"}),
-    (GOOD | {"timestamp": 5}, {"timestamp"}), (GOOD | {"data": {"orderId": "x" * 257}}, {"data.orderId"}),
-    (GOOD | {"data": {"orderId": "a\x00b"}}, {"data.orderId"}), (GOOD | {"data": {"id": "a\u2028b"}}, {"data.id"}),
-    (GOOD | {"event": None, "timestamp": None}, {"event", "timestamp"}),
+    ([], [""]), ("order.placed", [""]), (None, [""]), ({}, ["data", "event", "timestamp"]),
+    (GOOD | {"event": 7}, ["event"]), (GOOD | {"event": ""}, ["event"]), (GOOD | {"event": "x" * 201}, ["event"]),
+    (GOOD | {"event": "a\nb"}, ["event"]), (GOOD | {"event": "a\x00"}, ["event"]),
+    (GOOD | {"event": "hub.x"}, ["event"]),
+    (GOOD | {"data": []}, ["data"]), (GOOD | {"timestamp": "yesterday"}, ["timestamp"]),
+    (GOOD | {"timestamp": 5}, ["timestamp"]), (GOOD | {"data": {"orderId": "x" * 257}}, ["data.orderId"]),
+    (GOOD | {"data": {"orderId": "a\x00b"}}, ["data.orderId"]), (GOOD | {"data": {"id": "a\u2028b"}}, ["data.id"]),
+    (GOOD | {"event": None, "timestamp": None}, ["event", "timestamp"]),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("event", "fields"), NO_EVENTS, ids=lambda value: repr(value)[:40])
-async def test_json_that_is_no_event(tmp_path: Path, event: Any, fields: set[str]) -> None:
+async def test_json_that_is_no_event(tmp_path: Path, event: Any, fields: list[str]) -> None:
     async with receiver(tmp_path) as (lab, url), store_at(url) as store:
         answer = await store.post(json.dumps(event).encode())
         assert answer.status_code == 422
         body = answer.json()
         refusal(body, "VALIDATION_ERROR")
-        assert {problem["field"] for problem in body["error"]["details"]} == fields
+        assert sorted(problem["field"] for problem in body["error"]["details"]) == fields
         assert all(set(problem) == {"field", "message"} and problem["message"] for problem in body["error"]["details"])
         row = await lab.row(REFUSED)
         assert (row.signed, row.details) == (True, body["error"]["details"])
