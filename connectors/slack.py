@@ -42,7 +42,6 @@ from hub.connector import (
     TryAgain,
 )  # fmt: skip
 
-ANSWER_LENGTH = 4096
 
 ROUTE_ERRORS = {
     "access_denied", "account_inactive", "action_prohibited", "app_missing_action_url", "channel_is_archived",
@@ -134,11 +133,11 @@ class Slack(Connector):
             response = await self._post(ctx, self.settings.webhook_url.reveal(), payload)
             _read_webhook_answer(response)
             await ctx.effects.put("sent", ctx.key)
-            return Receipt("sent to Slack", answer=response.text[:ANSWER_LENGTH])
+            return Receipt("sent to Slack", answer=response.text)
         response = await self._call(ctx, "chat.postMessage", payload)
         ts = str(_read_api_answer(response).get("ts", ctx.key))
         await ctx.effects.put("ts", ts)
-        return Receipt(f"sent to {self.settings.channel}", answer=response.text[:ANSWER_LENGTH])
+        return Receipt(f"sent to {self.settings.channel}", answer=response.text)
 
     async def check(self, ctx: Context) -> str:
         """With a token: auth.test. A webhook's URL can only be reached, since Slack has no dry run for it."""

@@ -20,7 +20,6 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from connectors.reach import reach, web_address
 from hub.connector import Connector, Context, Event, Preview, Receipt, Secret, Template
 
-ANSWER_LENGTH = 4096
 OWN_HEADERS = {"webhook-id", "webhook-timestamp", "webhook-signature", "idempotency-key", "content-type"}
 TRANSPORT_HEADERS = {"host", "content-length", "transfer-encoding", "connection"}
 TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
@@ -86,7 +85,7 @@ class Webhook(Connector):
         )
         response.raise_for_status()
         await ctx.effects.put("sent", ctx.key)
-        return Receipt(f"{self._host} answered {response.status_code}", answer=response.text[:ANSWER_LENGTH])
+        return Receipt(f"{self._host} answered {response.status_code}", answer=response.text)
 
     async def check(self, ctx: Context) -> str:
         """Connects, and ends there: a webhook knows no request that does nothing."""

@@ -92,9 +92,11 @@ class Line:
                 self.opened = True
 
     async def close(self) -> None:
-        if self.opened:
-            await self.connector.close()
-        await self.http.aclose()
+        try:
+            if self.opened:
+                await self.connector.close()
+        finally:
+            await self.http.aclose()
 
 
 def open_line(hub: Hub, name: str) -> Line:
@@ -261,7 +263,8 @@ def without_secrets(hub: Hub, result: Receipt | Outcome) -> Receipt | Outcome:
     """The same outcome, its texts without secrets and cut to a bound, before anything is derived from them."""
     if isinstance(result, Receipt):
         answer = None if result.answer is None else hub.redact(result.answer)
-        return replace(result, text=hub.redact(result.text)[:LONGEST_REASON], answer=answer)
+        url = None if result.url is None else hub.redact(result.url)
+        return replace(result, text=hub.redact(result.text)[:LONGEST_REASON], url=url, answer=answer)
     return result.with_reason(hub.redact(str(result.reason))[:LONGEST_REASON])
 
 

@@ -248,8 +248,7 @@ async def running(hub: Hub) -> AsyncIterator[Worker]:
         await arq
         with suppress(Unavailable):
             await hub.database.write(lambda connection: gone(connection, hub.worker_id))
-        for line in worker.lines.values():
-            await _close(line)
+        await asyncio.gather(*(_close(line) for line in worker.lines.values()))
 
 
 async def _end(tasks: Iterable[asyncio.Future[None]], deadline: float) -> None:
@@ -264,8 +263,10 @@ async def _end(tasks: Iterable[asyncio.Future[None]], deadline: float) -> None:
 
 async def _close(line: Line) -> None:
     """Close a line; a connector that cannot is told of, and keeps no other from it."""
-    try:
-        async with asyncio.timeout(STOP_EXTRA):
-            await line.close()
-    except Exception:
-        log.exception("connector.fault", route=line.name, at="close")
+    # In a task of its own: what it awaits may be cancelled, and it may not let itself be cancelled.
+    closing = asyncio.create_task(line.close())
+    await _end({closing}, time.monotonic() + STOP_EXTRA)
+    ended = closing.done() and not closing.cancelled()
+    error = closing.exception() if ended else RuntimeError("it was cancelled, or did not end in time")
+    if error is not None:
+        log.error("connector.fault", route=line.name, at="close", exc_info=error)
