@@ -42,7 +42,6 @@ from hub.connector import (
     TryAgain,
 )  # fmt: skip
 
-
 ROUTE_ERRORS = {
     "access_denied", "account_inactive", "action_prohibited", "app_missing_action_url", "channel_is_archived",
     "channel_not_found", "ekm_access_denied", "enterprise_is_restricted", "invalid_auth", "invalid_token",
