@@ -203,16 +203,23 @@ async def test_a_secret_in_a_reason_is_kept_nowhere_also_where_it_is_cut(
         assert (await lab.state("hold-route")).open_reason is not None
 
 
+def across_cuts() -> list[str]:
+    """Texts in which the secret lies across a length at which something is cut.
+
+    Where it stands before that too, and is replaced by less, what follows moves forward from behind the cut.
+    """
+    cuts = ((200, 0), (2_000, 0), (4_000, 0), (4_096, 0), (4_096, 5), (4_096, 20), (8_192, 20))
+    return [(SECRET * echoes).ljust(length - 16, "x") + SECRET for length, echoes in cuts]
+
+
 @pytest.mark.parametrize("status", [200, 500])
 async def test_a_secret_in_request_and_answer_is_kept_nowhere_also_where_it_is_cut(
     tmp_path: Path, database_url: str, status: int
 ) -> None:
     async with HttpSink() as sink, open_webhook(tmp_path, database_url, sink) as lab:
-        for before in (0, 1_985, 3_985, 4_080, 8_180):
-            body = b"x" * before + SECRET.encode()
-            sink.answer(Answer(status, body))
-            padding = "y" * before
-            (row,) = await lab.deliver_events(document(orderId=f"ord_{before}", note=f"{padding}{SECRET}"))
+        for number, text in enumerate(across_cuts()):
+            sink.answer(Answer(status, text.encode()))
+            (row,) = await lab.deliver_events(document(orderId=f"ord_{number}", note=text))
             with capture_logs() as lines:
                 await tried(lab)
             (ended,) = await lab.attempts(row.id)
