@@ -58,7 +58,7 @@ SHOWN_ANSWER_HEADERS = {
 class Exchange:
     """The last request made and its answer, as text for a person; `status_code` once the answer's head is there.
 
-    The URL's path, its query and every header not known to be harmless are masked; bodies end after 4 KiB.
+    The URL's path, its query and every header not known to be harmless are masked; bodies end after 8 KiB.
     """
 
     request: str | None = None

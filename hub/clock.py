@@ -40,3 +40,8 @@ def from_micros(micros: int) -> datetime:
 def new_id(prefix: str) -> str:
     """A fresh id such as `evt_18ab…`: 64 bits of nanoseconds, so that ids sort by their making, and 64 random ones."""
     return f"{prefix}_{time.time_ns():016x}{os.urandom(8).hex()}"
+
+
+def id_at(prefix: str, moment: datetime) -> str:
+    """What ids made at that moment begin with."""
+    return f"{prefix}_{max(to_micros(moment) * 1000, 0):016x}"

@@ -237,7 +237,7 @@ def server_tls() -> ssl.SSLContext:
     return context
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     """Wait for a condition; AssertionError if it does not come true in time."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds

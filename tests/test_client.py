@@ -117,7 +117,7 @@ async def test_a_broken_answer_is_not_called_unsent_and_ends_by_the_deadline(how
         with less_than(20), pytest.raises(expected) as raised:
             await client.request(method, server.url, content=b"{}")
         assert not isinstance(raised.value, httpx.ConnectError | httpx.ConnectTimeout)
-        assert time.monotonic() - began < 1.6
+        assert time.monotonic() - began < 5
         assert len(server.asked) == 1
         assert "may have arrived" in str(outcome_of(raised.value, NOW))
 

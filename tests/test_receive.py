@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import Connection
 from structlog.testing import capture_logs
@@ -66,10 +67,20 @@ async def test_two_hundred_posts_of_one_webhook_are_one_event(tmp_path: Path, da
         assert sorted(row.route for row in await lab.rows(DELIVERY)) == ["one", "two"]
 
 
+async def acknowledged(store: StoreDouble, body: bytes) -> httpx.Response:
+    """As a store sends: again, where the hub says 503, which a slow disk may well bring about here."""
+    for _ in range(50):
+        answer = await store.post(body)
+        if answer.status_code != 503:
+            break
+    return answer
+
+
 async def test_many_different_webhooks_are_each_kept_once(tmp_path: Path, database_url: str) -> None:
     bodies = [to_bytes(document("order.updated", orderId=f"ord_{number}")) for number in range(30)]
     async with two_receivers(tmp_path, database_url) as (lab, stores):
-        answers = await asyncio.gather(*(stores[number % 2].post(body) for number in (0, 1) for body in bodies * 2))
+        posts = (acknowledged(stores[number % 2], body) for number in (0, 1) for body in bodies * 2)
+        answers = await asyncio.gather(*posts)
         assert {answer.status_code for answer in answers} == {200}
         rows = await lab.rows(EVENT)
         assert sorted(bytes(row.body) for row in rows) == sorted(bodies)

@@ -25,7 +25,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from hub.clock import to_micros
+from hub.clock import id_at
 from hub.event import is_clean
 from hub.store import ATTEMPT, DELIVERY, EFFECT, EVENT, EVENT_KEY, REPEAT, ROUTE_STATE, WORKER
 from hub.store.refusals import refused_since
@@ -151,11 +151,6 @@ def _seq_bounds(connection: Connection, found: EventFilter) -> list[Any]:
         last = connection.execute(select(func.max(near.limit(SAMPLED).subquery().c.seq))).scalar()
         conditions += [EVENT.c.received_at <= found.until, EVENT.c.seq <= (last or 0)]
     return conditions
-
-
-def id_at(prefix: str, moment: datetime) -> str:
-    """What ids made at that moment begin with (see hub.clock.new_id)."""
-    return f"{prefix}_{max(to_micros(moment) // 1000, 0):012x}"
 
 
 def _ids_of_entity(entity: str) -> list[CompoundSelect[Any]]:
