@@ -66,6 +66,7 @@ class Life(RuleBasedStateMachine):
         self.owed: set[str] = set()
         self.replays: list[str] = []
         self.event(0)
+        self.event(0)
 
     def changed(self) -> None:
         """What a rule did to the deliveries is looked at once, here: numbers only grow."""
@@ -130,15 +131,23 @@ class Life(RuleBasedStateMachine):
         """Deliveries that somebody holds just now."""
         return {row.id for row in MEMORY.rows() if row.lease_until is not None and row.lease_until > MEMORY.now}
 
-    @rule(number=places, result=results)
-    @precondition(lambda self: self.under_way)
-    def finish(self, number: int, result: Receipt | Outcome) -> None:
-        self.record(self.under_way.pop(number % len(self.under_way)), result)
+    @rule(name=names, number=places, result=results)
+    def finish(self, name: str, number: int, result: Receipt | Outcome) -> None:
+        """One under way ends; where there is none, one is claimed first."""
+        if not self.under_way:
+            self.claim(name, 3, dead=False)
+        if self.under_way:
+            self.record(self.under_way.pop(number % len(self.under_way)), result)
 
-    @rule(number=places, result=results)
-    @precondition(lambda self: self.silent)
-    def speak_at_last(self, number: int, result: Receipt | Outcome) -> None:
-        self.record(self.silent.pop(number % len(self.silent)), result)
+    @rule(name=names, number=places, result=results)
+    def speak_at_last(self, name: str, number: int, result: Receipt | Outcome) -> None:
+        """A process speaks that ended or was stopped: before or after its lease, before or after another's claim."""
+        if not self.silent:
+            self.claim(name, 3, dead=True)
+            self.time_passes(WAITS[number % len(WAITS)])
+            self.claim(name, 3, dead=False)
+        if self.silent:
+            self.record(self.silent.pop(number % len(self.silent)), result)
 
     def record(self, claimed: Claim, result: Receipt | Outcome) -> None:
         (before,) = [row for row in MEMORY.rows() if row.id == claimed.delivery.id]
@@ -167,32 +176,26 @@ class Life(RuleBasedStateMachine):
         self.silent += ended
         self.under_way = [one for one in self.under_way if one not in ended]
 
-    @rule(name=names)
-    def pause(self, name: str) -> None:
+    @rule(name=names, pause=st.booleans())
+    def pause_or_resume(self, name: str, pause: bool) -> None:
         before = MEMORY.rows()
-        self.act(lambda c: routes.pause(c, MEMORY.now, name, "asha", None))
+        if pause:
+            self.act(lambda c: routes.pause(c, MEMORY.now, name, "asha", None))
+        else:
+            self.act(lambda c: routes.resume(c, MEMORY.now, name, "asha"))
         assert MEMORY.rows() == before
 
-    @rule(name=names)
-    def resume(self, name: str) -> None:
-        before = MEMORY.rows()
-        self.act(lambda c: routes.resume(c, MEMORY.now, name, "asha"))
-        assert MEMORY.rows() == before
-
-    @rule()
-    def release(self) -> None:
-        for row in MEMORY.rows():
-            if row.status == "held":
-                assert self.act(lambda c, of=row.id: routes.release(c, MEMORY.now, of, "asha")) == row.route
-        self.changed()
-
-    @rule(number=places)
-    def cancel(self, number: int) -> None:
+    @rule(number=places, cancel=st.booleans())
+    def cancel_or_release(self, number: int, cancel: bool) -> None:
         rows = MEMORY.rows()
         row = rows[number % len(rows)]
-        done = self.act(lambda c: routes.cancel(c, MEMORY.now, [row.id], "asha"))
-        assert bool(done) == (row.status in {"pending", "held"})
-        self.owed.discard(row.id)
+        if cancel:
+            done = self.act(lambda c: routes.cancel(c, MEMORY.now, [row.id], "asha"))
+            assert bool(done) == (row.status in {"pending", "held"})
+            self.owed.discard(row.id)
+        else:
+            released = self.act(lambda c: routes.release(c, MEMORY.now, row.id, "asha"))
+            assert released == (row.route if row.status == "held" else None)
         self.changed()
 
     @rule(as_new=st.booleans(), pace=st.sampled_from([None, 0.1]), status=st.sampled_from([None, "dead", "delivered"]))
@@ -214,7 +217,7 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     @precondition(lambda self: self.replays)
-    def stop(self) -> None:
+    def stop_replay(self) -> None:
         replay_id = self.replays.pop()
         before = {row.id: row for row in MEMORY.rows()}
         self.act(lambda c: replays.stop(c, MEMORY.now, replay_id, "asha"))

@@ -69,7 +69,7 @@ def check_nobody_waits_for_others(memory: Memory) -> None:
     assert {one.delivery.id for one in memory.claim().claims} == due
 
 
-@given(st.lists(steps, max_size=60))
+@given(st.lists(steps, min_size=25, max_size=60))
 @settings(max_examples=60, deadline=None)
 def test_each_entity_in_order_in_any_interleaving(memory: Memory, sequence: list[tuple[str, Any]]) -> None:
     memory.clear()
