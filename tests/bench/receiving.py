@@ -21,10 +21,10 @@ from tests.bench.report import Row, middle
 from tests.hubs import config_of, route, write_config
 from tests.servers import PostgresServer
 
-ROUNDS = 5
-SECONDS = 2
+ROUNDS = 3
+SECONDS = 3
 WARM_SECONDS = 1
-REQUESTS = 80_000
+REQUESTS = 100_000
 WARM_REQUESTS = 25_000
 EXPECTED_WAIT = 0.003
 """Seconds that an answer takes at half load, for the pauses between requests."""
