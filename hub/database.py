@@ -109,7 +109,8 @@ class Postgres(Database):
         settings = {
             "synchronous_commit": "on",
             "lock_timeout": "5s",
-            "statement_timeout": "30s",
+            # It also ends what waits for a process that was stopped between the parts of one statement.
+            "statement_timeout": "10s",
             # A process that was stopped in the middle of a transaction must not keep a route's lock from others.
             "idle_in_transaction_session_timeout": "10s",
         }

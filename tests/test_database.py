@@ -50,7 +50,7 @@ async def test_postgresql_commits_synchronously_whatever_its_default(shared_url:
             name: await database.read(lambda c, n=name: c.execute(text(f"SHOW {n}")).scalar())  # type: ignore[misc]
             for name in ("synchronous_commit", "lock_timeout", "statement_timeout")
         }
-        assert settings == {"synchronous_commit": "on", "lock_timeout": "5s", "statement_timeout": "30s"}
+        assert settings == {"synchronous_commit": "on", "lock_timeout": "5s", "statement_timeout": "10s"}
         await database.read(assert_durable)
 
 

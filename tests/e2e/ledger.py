@@ -17,7 +17,7 @@ from hub.testing import EVENT_TYPES, Answer, HttpSink, Inbox, Received, StoreDou
 from hub.testing.samples import to_bytes
 from tests.hubs import SECRET
 
-PATIENCE = 30.0
+PATIENCE = 45.0
 AGAIN_AFTER = 0.1
 
 
