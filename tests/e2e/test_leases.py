@@ -35,8 +35,9 @@ async def test_a_late_outcome_overwrites_nothing_and_its_effect_is_kept(
         await destination.hung.wait(1, PATIENCE)
         os.kill(slow.pid, signal.SIGSTOP)
         destination.hanging = False
-        await stack.enter_async_context(hub_process(config, "work"))
+        other = await stack.enter_async_context(hub_process(config, "work"))
         await destination.took({marker})
+        await other.said("delivery.attempted", status="delivered")
         os.kill(slow.pid, signal.SIGCONT)
         late = await slow.said("delivery.attempted")
 
