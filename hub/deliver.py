@@ -138,7 +138,8 @@ def context_of(hub: Hub, line: Line, delivery: Row[Any] | Any, attempt: int, eve
         effects=KeptEffects(hub, key, delivery.id, fresh=attempt == 1),
         entity_effects=KeptEffects(hub, scope, delivery.id),
         render=renderer(hub, event),
-        log=log.bind(route=line.name, delivery=delivery.id),
+        # Bound at its first use: few connectors have something to say.
+        log=structlog.get_logger(route=line.name, delivery=delivery.id),
         public_url=hub.config.server.public_url,
         released=released,
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, Row, Select, and_, bindparam, select, update
 
 from hub.clock import MICROSECOND
 from hub.models import harmless
@@ -30,11 +30,16 @@ ENDED = ("outcome", "note", "duration_ms", "status_code", "request", "response",
 SETTLED = (
     "status", "next_attempt_at", "lease_until", "budget", "error_key", "last_error", "lost", "again", "look",
 )  # fmt: skip
-UNDER_WAY = (
-    select(*(DELIVERY.c[name] for name in ("id", "store", "route", "entity", "attempts", "span", "key_no", *SETTLED)))
+LAST = and_(ATTEMPT.c.delivery_id == DELIVERY.c.id, ATTEMPT.c.number == DELIVERY.c.attempts)
+UNDER_WAY: Select[Any] = (
+    select(
+        *[DELIVERY.c[name] for name in ("id", "store", "route", "entity", "attempts", "span", "key_no", *SETTLED)],
+        ATTEMPT.c.outcome.label("last_outcome"),
+    )
+    .outerjoin(ATTEMPT, LAST)
     .where(DELIVERY.c.id.in_(bindparam("ids", expanding=True)))
     .order_by(DELIVERY.c.id)
-    .with_for_update()
+    .with_for_update(of=DELIVERY)
 )
 WRITTEN = select(ATTEMPT.c.delivery_id, ATTEMPT.c.number).where(
     ATTEMPT.c.delivery_id.in_(bindparam("ids", expanding=True)),
@@ -75,15 +80,14 @@ def lock_routes(connection: Connection, items: Sequence[Any]) -> None:
 
 def record(connection: Connection, now: datetime, items: Sequence[Finished]) -> list[str]:
     """Write outcomes. Returns each delivery's status after it, or `late` where a newer attempt has the delivery."""
-    written = {
-        (row.delivery_id, row.number)
-        for row in connection.execute(WRITTEN, {"ids": sorted({item.delivery_id for item in items})})
-    }
-    # A commit whose answer was lost is tried again: what it wrote stays as it is.
-    fresh = [item for item in items if (item.delivery_id, item.attempt) not in written]
-    _step_breakers(connection, now, fresh)
+    # Routes are locked before deliveries, as in a claim.
+    states = _lock_states(connection, items)
     ids = sorted({item.delivery_id for item in items})
     rows = {row.id: row for row in connection.execute(UNDER_WAY, {"ids": ids})}
+    written = _written(connection, items, rows)
+    # A commit whose answer was lost is tried again: what it wrote stays as it is.
+    fresh = [item for item in items if (item.delivery_id, item.attempt) not in written]
+    _step_breakers(connection, now, states, fresh)
     changes = {
         (item.delivery_id, item.attempt): _change(connection, now, item, rows[item.delivery_id]) for item in fresh
     }
@@ -92,6 +96,15 @@ def record(connection: Connection, now: datetime, items: Sequence[Finished]) -> 
     settled = [(of, *[values[name] for name in SETTLED]) for (of, _), values in changes.items() if values]
     update_rows(connection, DELIVERY, ("id",), SETTLED, settled)
     return [_status_after(item, changes, rows[item.delivery_id]) for item in items]
+
+
+def _written(connection: Connection, items: Sequence[Finished], rows: dict[str, Row[Any]]) -> set[tuple[str, int]]:
+    """Which attempts have their outcome already; those before a delivery's last take one more look."""
+    found = {(row.id, row.attempts) for row in rows.values() if row.last_outcome not in {None, "lost"}}
+    older = sorted({item.delivery_id for item in items if item.attempt != rows[item.delivery_id].attempts})
+    if older:
+        found |= {(row.delivery_id, row.number) for row in connection.execute(WRITTEN, {"ids": older})}
+    return found
 
 
 def _status_after(item: Finished, changes: dict[tuple[str, int], dict[str, Any] | None], row: Row[Any]) -> str:
@@ -141,11 +154,17 @@ def _change(connection: Connection, now: datetime, item: Finished, row: Row[Any]
     return values
 
 
-def _step_breakers(connection: Connection, now: datetime, items: Iterable[Finished]) -> None:
+def _lock_states(connection: Connection, items: Sequence[Finished]) -> Sequence[Row[Any]]:
+    return connection.execute(STATES, {"routes": sorted({item.route for item in items})}).all()
+
+
+def _step_breakers(
+    connection: Connection, now: datetime, states: Iterable[Row[Any]], items: Sequence[Finished]
+) -> None:
     by_route: defaultdict[str, list[Finished]] = defaultdict(list)
     for item in items:
         by_route[item.route].append(item)
-    for state in connection.execute(STATES, {"routes": sorted(by_route)}).all():
+    for state in states:
         before = Breaker(
             state.failures, state.opened_at, state.open_reason, state.probe_at, timedelta(seconds=state.probe_wait)
         )
