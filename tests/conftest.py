@@ -6,7 +6,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from tests.servers import PostgresServer, ValkeyServer
+from tests.servers import PostgresServer, ValkeyServer, eventually
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +43,16 @@ async def postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
     name = f"test_{uuid4().hex}"
     await run_sql(postgres_server, f"CREATE DATABASE {name}")
     yield postgres_server.url(name)
-    await run_sql(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+    async def dropped() -> bool:
+        # PostgreSQL itself waits five seconds for those whom it sends away.
+        try:
+            await run_sql(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+        except asyncpg.ObjectInUseError:
+            return False
+        return True
+
+    await eventually(dropped)
 
 
 async def run_sql(server: PostgresServer, statement: str) -> None:

@@ -237,7 +237,7 @@ def server_tls() -> ssl.SSLContext:
     return context
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 45.0) -> None:
     """Wait for a condition; AssertionError if it does not come true in time."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
@@ -248,7 +248,7 @@ async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
 
 @asynccontextmanager
 async def client_of(
-    server: Hostile, timeout: float = 5, resolver: AbstractResolver | None = None
+    server: Hostile, timeout: float = 60, resolver: AbstractResolver | None = None
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client that may reach this server and nothing else inside."""
     async with open_client(Guard([server.authority]), timeout=timeout, resolver=resolver) as client:

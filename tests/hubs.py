@@ -19,8 +19,8 @@ from hub.schema import upgrade
 
 ROOT = Path(__file__).parents[1]
 SECRET = "the webhook secret of the test shop"
-START_WITHIN = 45.0
-STOP_WITHIN = 30.0
+START_WITHIN = 90.0
+STOP_WITHIN = 60.0
 QUICK = ["50ms", "100ms", "200ms", "400ms", "800ms"]
 
 

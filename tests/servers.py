@@ -29,7 +29,9 @@ from hub.valkey import binary, bound_to_parent
 
 T = TypeVar("T")
 
-READY_WITHIN = 10.0
+# Deadlines are for what never comes: a busy machine takes ten and fifty times as long as an idle one.
+READY_WITHIN = 60.0
+PATIENCE = 30.0
 VALKEY_CONFIG = """\
 bind 127.0.0.1
 port {port}
@@ -54,21 +56,26 @@ if os.getppid() == int(parent):
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody has just now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A TCP port of 127.0.0.1 that nobody has just now.
+
+    It lies below those that systems give out by themselves, or another test's server or connection could get it before
+    it is used, and while a server that had it is restarted.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @overload
-async def eventually(condition: Callable[[], Awaitable[T]], timeout: float = 5.0, message: str = "") -> T: ...
+async def eventually(condition: Callable[[], Awaitable[T]], timeout: float = PATIENCE, message: str = "") -> T: ...
 
 
 @overload
-async def eventually(condition: Callable[[], T], timeout: float = 5.0, message: str = "") -> T: ...
+async def eventually(condition: Callable[[], T], timeout: float = PATIENCE, message: str = "") -> T: ...
 
 
-async def eventually(condition: Callable[[], Any], timeout: float = 5.0, message: str = "") -> Any:
+async def eventually(condition: Callable[[], Any], timeout: float = PATIENCE, message: str = "") -> Any:
     """The first true value of `condition`, which may be async. AssertionError if there is none in `timeout` seconds."""
     deadline = time.monotonic() + timeout
     pause = 0.001

@@ -17,7 +17,7 @@ from hub.testing import EVENT_TYPES, Answer, HttpSink, Inbox, Received, StoreDou
 from hub.testing.samples import to_bytes
 from tests.hubs import SECRET
 
-PATIENCE = 45.0
+PATIENCE = 90.0
 AGAIN_AFTER = 0.1
 
 
@@ -87,7 +87,7 @@ class Load:
 
     async def __aenter__(self) -> Self:
         for url in self.urls:
-            store = StoreDouble(f"{url}/webhooks/main", SECRET, timeout=10)
+            store = StoreDouble(f"{url}/webhooks/main", SECRET, timeout=PATIENCE)
             self._stores.append(await self._stack.enter_async_context(store))
         return self
 
