@@ -5,8 +5,13 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.servers import PostgresServer, ValkeyServer, eventually
+
+# How long an example takes, and its making, is the machine's affair.
+settings.register_profile("hub", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("hub")
 
 
 @pytest.fixture(scope="session")
