@@ -54,7 +54,7 @@ async def test_retry_after_on_429_and_503_stops_the_whole_route(lab: Lab) -> Non
     await lab.orders(2)
     await lab.finish(await lab.claim_one(limit=1), TryAgain("HTTP 429", 60, status=429, destination=True))
     claimed = await lab.claim_none()
-    assert 59 < (claimed.next_due - lab.hub.now()).total_seconds() <= 60
+    assert (claimed.next_due - lab.hub.now()).total_seconds() == 60
     lab.later(60)
     assert len((await lab.claim()).claims) == 2
 
@@ -81,7 +81,7 @@ async def test_ten_failures_of_the_destination_in_a_row_open_the_breaker(lab: La
     await fail(lab, 1)
     state = await lab.state()
     assert (state.failures, state.open_reason) == (10, "no connection")
-    assert timedelta(seconds=29) < state.probe_at - lab.hub.now() <= timedelta(seconds=30)
+    assert state.probe_at - lab.hub.now() == timedelta(seconds=30)
     fresh = await lab.orders(3)
     await lab.claim_none()
     assert [await lab.delivery(row.id) for row in fresh] == fresh

@@ -29,7 +29,7 @@ async def test_a_claim_raises_the_number_sets_the_lease_and_opens_the_attempt(la
     now = await lab.delivery(row.id)
     assert (row.attempts, claimed.attempt, now.attempts, now.status) == (0, 1, 1, "pending")
     assert now.lease_until == claimed.lease_until == now.next_attempt_at
-    assert timedelta(seconds=34) < now.lease_until - lab.hub.now() <= timedelta(seconds=LEASE)
+    assert now.lease_until - lab.hub.now() == timedelta(seconds=LEASE)
     (attempt,) = await lab.attempts(row.id)
     assert (attempt.number, attempt.worker, attempt.outcome) == (1, lab.hub.worker_id, None)
 
@@ -174,6 +174,7 @@ async def test_what_ended_two_processes_goes_only_alone(lab: Lab) -> None:
     suspect = await lab.order()
     await lose(lab, 2)
     (other,) = await lab.orders(1)
+    lab.later(1)  # so that it is due before the suspect, whose lease is settled by this claim
     claimed = await lab.claim(worker="w9")
     assert [one.delivery.id for one in claimed.claims] == [other.id]
     assert claimed.suspect
@@ -220,6 +221,7 @@ async def test_slots_are_counted_in_the_claim(tmp_path: Path, database_url: str)
 
 async def test_the_rate_is_counted_in_the_claim(tmp_path: Path, database_url: str) -> None:
     async with open_lab(tmp_path, database_url, {"one": route(rate="1/s")}) as lab:
+        lab.stand_still()
         await lab.orders(5)
         await lab.claim_one(worker="one")
         waiting = await lab.claim_none(worker="two")
@@ -341,7 +343,7 @@ async def test_two_workers_never_hold_the_same_delivery(tmp_path: Path, shared_u
                 most = max(most, len(await lab.rows(DELIVERY, DELIVERY.c.lease_until.is_not(None))))
                 await asyncio.gather(*(lab.finish(one, Receipt("done")) for one in claims))
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await asyncio.gather(*(take(lab) for lab in (first, second) for _ in range(3)))
         assert len(held) == len(set(held)) == 60
         assert 0 < most <= 40

@@ -110,6 +110,7 @@ async def test_an_event_still_to_be_fanned_out_holds_its_entity_back(tmp_path: P
 
 async def test_held_and_failing_hold_back_their_own_entity_alone(tmp_path: Path, database_url: str) -> None:
     async with open_lab(tmp_path, database_url, ORDERED) as lab:
+        lab.stand_still()
         await lab.deliver_events(event("a", 1), event("b", 2), event("a", 3), event("b", 4), event("c", 5))
         a, b, c = (await lab.claim()).claims
         assert [one.delivery.entity for one in (a, b, c)] == ["order:a", "order:b", "order:c"]
@@ -166,7 +167,7 @@ async def test_two_workers_at_once_keep_each_order(tmp_path: Path, shared_url: s
                     seen[one.delivery.entity].append(one.delivery.event_seq)
                     await lab.finish(one, Receipt("done"))
 
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             await asyncio.gather(run(first), run(second))
         assert all(numbers == sorted(numbers) for numbers in seen.values())
         assert {row.status for row in await first.rows(DELIVERY)} == {"delivered"}
