@@ -120,7 +120,9 @@ async def test_a_connection_that_was_cut_is_replaced(postgres_server: PostgresSe
     async with opened(shared_url) as database:
         pid = await database.read(lambda c: c.execute(text("SELECT pg_backend_pid()")).scalar())
         async with opened(postgres_server.url()) as other:
-            await other.write(lambda c: c.execute(text(f"SELECT pg_terminate_backend({pid})")))
+            # It waits until the connection's process has ended.
+            ended = text(f"SELECT pg_terminate_backend({pid}, 9000)")
+            assert await other.write(lambda c: c.execute(ended).scalar())
         assert await database.read(lambda c: c.execute(text("SELECT 1")).scalar()) == 1
 
 

@@ -4,6 +4,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.util import await_only
+
 from hub.fan_out import fan_out_waiting, planner
 from hub.store import DELIVERY, EVENT, EVENT_KEY
 from hub.store.fan_out import fan_out
@@ -133,20 +135,21 @@ async def test_two_workers_share_what_waits(tmp_path: Path, shared_url: str) -> 
     async with open_lab(tmp_path, shared_url) as first, open_lab(tmp_path, shared_url) as second:
         for number in range(20):
             await first.keep(document(orderId=f"ord_{number}"))
-        held = asyncio.Event()
-        loop = asyncio.get_running_loop()
+        held, go_on = asyncio.Event(), asyncio.Event()
         plan, terms = planner(first.hub), first.hub.terms()
 
         def hold(connection: Any) -> int:
             count, _ = fan_out(connection, first.hub.now(), 5, plan, terms)
-            loop.call_soon_threadsafe(held.set)
-            connection.exec_driver_sql("SELECT pg_sleep(0.5)")
+            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+            held.set()
+            await_only(go_on.wait())
             return count
 
         holding = asyncio.create_task(first.hub.database.write(hold))
         await held.wait()
         assert await fan_out_waiting(second.hub) == 15
         assert not holding.done()
+        go_on.set()
         assert await holding == 5
         assert len(await first.rows(DELIVERY)) == 20
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, exc, select
+from sqlalchemy.util import await_only
 
 from hub.clock import Clock, new_id
 from hub.database import Database
@@ -212,15 +213,17 @@ async def test_a_deadlock_is_tried_once_more(shared_url: str) -> None:
         rows = [{"id": name, "started_at": Clock().now(), "seen_at": Clock().now()} for name in ("a", "b")]
         await database.write(lambda connection: connection.execute(WORKER.insert(), rows))
         begun: list[str] = []
+        # What makes it a deadlock: each has its first row before either asks for its second.
+        first_rows = asyncio.Barrier(2)
 
         def both(connection: Connection, now: datetime, items: Sequence[Sequence[str]]) -> list[str]:
             (names,) = items
             begun.append("".join(names))
+            first_time = len(begun) <= 2
             for name in names:
                 connection.execute(WORKER.update().where(WORKER.c.id == name).values(seen_at=now))
-                if len(begun) <= 2:
-                    # Until the other one has its first row too, which is what makes it a deadlock.
-                    connection.exec_driver_sql("SELECT pg_sleep(0.1)")
+                if name == names[0] and first_time:
+                    await_only(first_rows.wait())
             return ["done"]
 
         answers = await asyncio.gather(first.put(both, "ab"), second.put(both, "ba"))
