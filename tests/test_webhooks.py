@@ -22,7 +22,7 @@ from hub.store import EVENT, REFUSED
 from hub.testing.samples import SIGNATURE_HEADER, sample, sign, to_bytes
 from tests import hubdb
 from tests.hubdb import SECRET, Lab, document, open_lab, served, store_at
-from tests.servers import PostgresServer, eventually
+from tests.servers import PATIENCE, PostgresServer, eventually
 
 shared_url, database_url = hubdb.shared_url, hubdb.database_url
 MIB = 1024 * 1024
@@ -31,12 +31,16 @@ RIGHT = sign(BODY, SECRET)
 
 
 @asynccontextmanager
-async def receiver(folder: Path, body_within: float = 5.0) -> AsyncIterator[tuple[Lab, str]]:
+async def receiver(folder: Path, body_within: float = PATIENCE) -> AsyncIterator[tuple[Lab, str]]:
     async with (
         open_lab(folder, f"sqlite:///{folder}/hub.db") as lab,
         served(lab.hub, body_within) as url,
     ):
         yield lab, url
+
+
+def patient() -> httpx.AsyncClient:
+    return httpx.AsyncClient(trust_env=False, timeout=PATIENCE)
 
 
 async def raw(url: str, *parts: bytes, pause: float = 0.0) -> tuple[int, dict[str, str], dict[str, Any]]:
@@ -50,7 +54,7 @@ async def raw(url: str, *parts: bytes, pause: float = 0.0) -> tuple[int, dict[st
             await asyncio.sleep(pause)
     except ConnectionError:
         pass
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         found = await answer
     writer.close()
     return found
@@ -111,7 +115,7 @@ WRONG = {
 
 
 async def test_every_bad_signature_gets_the_same_answer(tmp_path: Path) -> None:
-    async with receiver(tmp_path) as (lab, url), httpx.AsyncClient(trust_env=False) as client:
+    async with receiver(tmp_path) as (lab, url), patient() as client:
         answers = {}
         for name, given_signatures in WRONG.items():
             headers = [(SIGNATURE_HEADER.encode(), value) for value in given_signatures]
@@ -278,8 +282,9 @@ async def kept(lab: Lab) -> bool:
 
 
 async def test_a_locked_database_is_503_and_so_is_what_waits_behind_it(tmp_path: Path) -> None:
-    async with receiver(tmp_path) as (lab, url), store_at(url) as store, httpx.AsyncClient(trust_env=False) as client:
-        await lab.write(lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout=2500"))
+    async with receiver(tmp_path) as (lab, url), store_at(url) as store, patient() as client:
+        # Long enough for all that must happen before the first one gives up.
+        await lab.write(lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout=8000"))
         with closing(sqlite3.connect(tmp_path / "hub.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             first = asyncio.create_task(store.send("order.placed"))
@@ -293,8 +298,12 @@ async def test_a_locked_database_is_503_and_so_is_what_waits_behind_it(tmp_path:
                 refusal(answer.json(), "UNAVAILABLE")
             assert (await client.get(f"{url}/healthz")).status_code == 200
         assert await lab.rows(EVENT) == []
-        ready = await eventually(lambda: client.get(f"{url}/readyz"))
-        assert (ready.status_code, ready.json()) == (200, {"status": "ok"})
+
+        async def ready() -> httpx.Response | None:
+            answer = await client.get(f"{url}/readyz")
+            return answer if answer.status_code == 200 else None
+
+        assert (await eventually(ready)).json() == {"status": "ok"}
         assert (await store.send("order.placed")).status_code == 200
 
 
@@ -305,7 +314,7 @@ async def test_a_stopped_postgresql_is_503_until_it_is_back(
         open_lab(tmp_path, shared_url) as lab,
         served(lab.hub) as url,
         store_at(url) as store,
-        httpx.AsyncClient(trust_env=False) as client,
+        patient() as client,
     ):
         assert (await store.send("order.placed")).status_code == 200
         postgres_server.kill()
@@ -368,11 +377,11 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
     thread = threading.Thread(target=lambda: asyncio.run(run()))
     thread.start()
-    assert listens.wait(20)
+    assert listens.wait(PATIENCE)
     number, loop, stop = ports[0]
     yield number
     loop.call_soon_threadsafe(stop.set)
-    thread.join(20)
+    thread.join(PATIENCE)
 
 
 tokens = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, max_size=12)
@@ -406,7 +415,7 @@ def test_no_request_gives_a_500(
     ]
     lines += [name.encode() + b": " + value for name, value in fields]
     lines += [f"{SIGNATURE_HEADER}: {sign(body, SECRET)}".encode()] if signed else []
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
         connection.sendall(b"\r\n".join(lines) + b"\r\n\r\n" + body)
         with closing(http.client.HTTPResponse(connection, method=method)) as answer:
             answer.begin()
@@ -432,7 +441,7 @@ documents = st.fixed_dictionaries(
 @settings(max_examples=100, deadline=None)
 def test_no_signed_json_gives_a_500(port: int, content: Any) -> None:
     body = json.dumps(content).encode()
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
         connection.request("POST", "/webhooks/main", body, {SIGNATURE_HEADER: sign(body, SECRET)})
         answer = connection.getresponse()
         assert answer.status in {200, 400, 422}
@@ -440,7 +449,7 @@ def test_no_signed_json_gives_a_500(port: int, content: Any) -> None:
 
 
 def test_samples_of_all_types_are_taken(port: int) -> None:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
         for kind in ("order.placed", "order.cancelled", "customer.registered", "of.tomorrow"):
             body = to_bytes(sample(kind))
             connection.request("POST", "/webhooks/main", body, {SIGNATURE_HEADER: sign(body, SECRET)})
