@@ -28,12 +28,18 @@ from hub.valkey import (
     private_folder,
     write_record,
 )
-from tests.servers import eventually
+from tests.servers import PATIENCE, eventually
+
+# It takes a tenth of a second. What waited for a deadline would wait for PATIENCE.
+AT_ONCE = 15.0
 
 HUB = """\
 import asyncio, sys
 from pathlib import Path
+import hub.valkey
 from hub.valkey import open_valkey
+
+hub.valkey.READY_WITHIN = 30
 
 async def main():
     async with open_valkey(Path(sys.argv[1])) as valkey:
@@ -42,6 +48,12 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that does not listen after two seconds is started again, which a busy machine must not bring about here."""
+    monkeypatch.setattr("hub.valkey.READY_WITHIN", PATIENCE)
 
 
 @pytest.fixture
@@ -62,7 +74,7 @@ def process(*command: str | Path) -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[str]]:
-    with process("sleep", "60") as sleeper:
+    with process("sleep", "600") as sleeper:
         yield sleeper
 
 
@@ -85,11 +97,11 @@ async def answers(valkey: EmbeddedValkey) -> bool:
         return False
 
 
-async def test_ready_in_half_a_second_with_the_settings_asked_for(tmp_path: Path) -> None:
+async def test_ready_at_once_with_the_settings_asked_for(tmp_path: Path) -> None:
     before = time.monotonic()
     async with open_valkey(tmp_path) as valkey, client(valkey.settings) as connection:
         assert await connection.ping()
-        assert time.monotonic() - before < 0.5
+        assert time.monotonic() - before < AT_ONCE
         settings = await connection.config_get("*")
     asked_for = {
         "port": "0",
@@ -156,13 +168,13 @@ async def test_a_clean_stop_leaves_nothing(tmp_path: Path) -> None:
     assert not os.listdir(tmp_path)
 
 
-async def test_a_killed_one_is_back_at_the_same_path_within_a_second(tmp_path: Path, valkey: EmbeddedValkey) -> None:
+async def test_a_killed_one_is_back_at_the_same_path_by_itself(tmp_path: Path, valkey: EmbeddedValkey) -> None:
     for _ in range(2):
         pid = valkey.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        await eventually(lambda pid=pid: valkey.pid != pid, timeout=1)  # type: ignore[misc]
-        await eventually(lambda: answers(valkey), timeout=1)
+        await eventually(lambda pid=pid: valkey.pid != pid)  # type: ignore[misc]
+        await eventually(lambda: answers(valkey))
         assert json.loads((tmp_path / "valkey.json").read_text())["pid"] == valkey.pid
 
 
@@ -171,7 +183,7 @@ async def test_it_comes_back_when_its_folder_is_swept_away(valkey: EmbeddedValke
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
-    await eventually(lambda: answers(valkey), timeout=2)
+    await eventually(lambda: answers(valkey))
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
@@ -186,7 +198,7 @@ async def test_one_that_cannot_start_is_tried_again_until_it_can(tmp_path: Path)
         server.unlink()
         await asyncio.sleep(0)
         server.symlink_to(binary())
-        await eventually(lambda: answers(valkey), timeout=3)
+        await eventually(lambda: answers(valkey))
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
@@ -211,11 +223,11 @@ async def test_a_killed_hub_takes_it_along_and_the_next_start_works_at_once(tmp_
         pid = int(hub.stdout.readline())
         folder = Path(json.loads((tmp_path / "valkey.json").read_text())["socket"]).parent
         assert identity_of(pid) is not None
-    await eventually(lambda: identity_of(pid) is None, timeout=2)
+    await eventually(lambda: identity_of(pid) is None)
     before = time.monotonic()
     async with open_valkey(tmp_path) as valkey:
         assert await answers(valkey)
-        assert time.monotonic() - before < 0.5
+        assert time.monotonic() - before < AT_ONCE
     assert not folder.exists()
 
 
@@ -227,7 +239,7 @@ async def test_a_leftover_of_a_killed_hub_is_ended(tmp_path: Path) -> None:
         assert identity is not None
         write_record(tmp_path / "valkey.json", Record(leftover.pid, identity.started, str(folder / "valkey.sock")))
         async with open_valkey(tmp_path) as valkey:
-            assert leftover.wait(1) == -signal.SIGKILL
+            assert leftover.wait(PATIENCE) == -signal.SIGKILL
             assert valkey.pid != leftover.pid
             assert await answers(valkey)
     assert not folder.exists()
