@@ -40,10 +40,10 @@ async def test_a_bad_item_stops_no_neighbour(tmp_path: Path, database: dict[str,
         slack.answer(Answer(200, json.dumps({"ok": False, "error": ODD}).encode(), JSON))
         settings = {"token": slack.token, "channel": "C0123456", "api_url": slack.api_url}
         routes = {
-            "plain": route(plain.url, timeout="10s"),
-            "odd": route(odd.url, timeout="10s"),
+            "plain": route(plain.url),
+            "odd": route(odd.url),
             "never": route(plain.url, when='data.customer.firstName == "B"'),
-            "slack": route("", connector="slack", settings=settings, timeout="10s"),
+            "slack": route("", connector="slack", settings=settings),
         }
         shop = await stack.enter_async_context(open_shop(tmp_path, routes, **database))
         store = await stack.enter_async_context(StoreDouble(f"{shop.hub.url}/webhooks/main", SECRET))

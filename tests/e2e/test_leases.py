@@ -24,8 +24,10 @@ async def test_a_late_outcome_overwrites_nothing_and_its_effect_is_kept(
 ) -> None:
     async with AsyncExitStack() as stack:
         destination = await stack.enter_async_context(Destination())
-        noting = {"connector": "tests.e2e.connectors:Noting", "settings": {"url": destination.url}, "timeout": "2s"}
-        config = write_config(tmp_path, config_of({"noting": noting}, database=postgres_url, redis=valkey_server.url))
+        # Its time must not be over before it is stopped here.
+        noting = {"connector": "tests.e2e.connectors:Noting", "settings": {"url": destination.url}, "timeout": "8s"}
+        servers = {"database": postgres_url, "redis": valkey_server.url}
+        config = write_config(tmp_path, config_of({"noting": noting}, worker={"lease_margin": "4s"}, **servers))
         hubs = await stack.enter_async_context(cluster(config, receivers=1, workers=1))
         load = await stack.enter_async_context(Load(hubs.urls))
         slow = hubs.workers[0]
@@ -56,12 +58,23 @@ async def test_a_late_outcome_overwrites_nothing_and_its_effect_is_kept(
         assert sorted(effects) == ["attempt-1", f"attempt-{delivery.attempts}"]
 
 
+def running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 async def test_a_process_frozen_inside_a_transaction_loses_its_locks(postgres_url: str) -> None:
     def freeze(connection: Connection) -> None:
         assert connection.scalar(text("SHOW idle_in_transaction_session_timeout")) == "10s"
+        backend = connection.scalar(text("SELECT pg_backend_pid()"))
         connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '20ms'"))
-        # The whole process stands still here, as a stopped one does.
-        time.sleep(0.2)
+        # The whole process stands still here, as a stopped one does, until PostgreSQL has ended the session.
+        deadline = time.monotonic() + PATIENCE
+        while running(backend) and time.monotonic() < deadline:
+            time.sleep(0.02)
         connection.execute(text("SELECT 1"))
 
     database = open_database(postgres_url)

@@ -47,7 +47,7 @@ def arrivals(destination: Destination) -> dict[str, list[str]]:
 async def test_each_order_arrives_in_its_order(tmp_path: Path, postgres_url: str, valkey_server: ValkeyServer) -> None:
     async with AsyncExitStack() as stack:
         destination = await stack.enter_async_context(Destination(refuse_broken))
-        ordered = route(destination.url, ordered=True, concurrency=30, timeout="10s", retry={"schedule": ["1s", "5m"]})
+        ordered = route(destination.url, ordered=True, concurrency=30, retry={"schedule": ["1s", "5m"]})
         config = write_config(tmp_path, config_of({"ordered": ordered}, database=postgres_url, redis=valkey_server.url))
         hubs = await stack.enter_async_context(cluster(config, clocks=(1, -1, -0.5, 0.5)))
         load = await stack.enter_async_context(Load(hubs.urls))

@@ -72,7 +72,7 @@ async def half_way(shop: Shop, sink: Destination) -> None:
     before.sort(key=lambda delivery: str(delivery["id"]))
     sink.default = Answer()
 
-    replay = await shop.ask("replay.start", {"status": "dead", "route": "half", "pace": 0.5})
+    replay = await shop.ask("replay.start", {"status": "dead", "route": "half", "pace": 0.2})
     await sink.wait(HALF + 1, PATIENCE)
     stopped = await shop.run("replay", "--stop", replay["id"])
     assert 0 < stopped["given_back"] < HALF
@@ -88,10 +88,10 @@ async def test_what_is_dead_comes_back(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         one, other, many, half = [await stack.enter_async_context(Destination()) for _ in range(4)]
         routes = {
-            "one": route(one.url, timeout="10s", retry={"schedule": ["50ms", "100ms"]}),
+            "one": route(one.url, retry={"schedule": ["50ms", "100ms"]}),
             "other": route(other.url),
-            "many": route(many.url, timeout="10s"),
-            "half": route(half.url, timeout="10s"),
+            "many": route(many.url),
+            "half": route(half.url),
         }
         shop = await stack.enter_async_context(open_shop(tmp_path, routes))
         async with asyncio.TaskGroup() as cases:

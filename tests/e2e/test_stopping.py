@@ -29,7 +29,7 @@ async def test_a_hub_stopped_under_load_loses_nothing_and_repeats_nothing(tmp_pa
     port = free_port()
     async with AsyncExitStack() as stack:
         destination = await stack.enter_async_context(Destination(lambda request: Answer(wait=0.1)))
-        routes = {"all": route(destination.url, timeout="10s")}
+        routes = {"all": route(destination.url)}
         config = write_config(tmp_path, config_of(routes, server={"port": port}))
         first = await stack.enter_async_context(hub_process(config, "up"))
         load = await stack.enter_async_context(Load([f"http://127.0.0.1:{port}"]))

@@ -19,6 +19,11 @@ from tests.hubs import HubProcess, cluster, config_of, hub_process, route, write
 from tests.servers import ValkeyServer, eventually, free_port
 
 SENDER = "shop@example.test"
+# Whom nobody answers is not given up before a hub is killed meanwhile, and a new attempt does not overtake the news
+# that the client of the one before has hung up.
+PATIENT = {"timeout": "8s", "retry": {"schedule": ["1s", "1s", "2s", "2s", "2s", "2s"]}}
+# The one reason for a 503 that is the machine's fault alone.
+SLOW = {"more than a second of work waits to be written"}
 
 
 @dataclass
@@ -34,8 +39,8 @@ class Counterparts:
         mail = {"host": "127.0.0.1", "port": self.mail.port, "security": "none", "from": SENDER, "to": [SENDER]}
         shown = {"when": "data.shown | default(false)"}
         return {
-            "first": route(self.first.url),
-            "second": route(self.second.url),
+            "first": route(self.first.url, **PATIENT),
+            "second": route(self.second.url, **PATIENT),
             "slack": shown | {"connector": "slack", "settings": {"webhook_url": self.slack.webhook_url}},
             "mail": shown | {"connector": "email", "settings": mail},
         }
@@ -69,6 +74,14 @@ async def leave_mid_delivery(victim: HubProcess, destination: Destination) -> No
     destination.hanging = False
 
 
+def assert_nothing_refused(load: Load, *receivers: HubProcess) -> None:
+    """Whatever was killed, storage was there: each event had its 200, and a 503 only where commits took seconds."""
+    refused = [line["reason"] for hub in receivers for line in hub.lines if line.get("event") == "event.unavailable"]
+    assert set(refused) <= SLOW
+    assert load.answers[200] == len(load.sent)
+    assert load.answers[503] <= len(refused)
+
+
 def valkey_pid(folder: Path) -> int:
     return int(json.loads((folder / "data" / "valkey.json").read_text())["pid"])
 
@@ -78,6 +91,7 @@ async def test_a_hub_killed_again_and_again_loses_nothing(tmp_path: Path, counte
     config = write_config(tmp_path, config_of(counterparts.routes(), server={"port": port}))
     async with AsyncExitStack() as stack:
         hub = await stack.enter_async_context(hub_process(config, "up"))
+        started = [hub]
         load = await stack.enter_async_context(Load([f"http://127.0.0.1:{port}"]))
         await every_type_arrives(load, counterparts)
         running = asyncio.create_task(load.run())
@@ -85,6 +99,7 @@ async def test_a_hub_killed_again_and_again_loses_nothing(tmp_path: Path, counte
         await load.more(50)
         await leave_mid_delivery(hub, first)
         hub = await stack.enter_async_context(hub_process(config, "up"))
+        started.append(hub)
 
         await load.more(50)
         pid = valkey_pid(tmp_path)
@@ -95,7 +110,7 @@ async def test_a_hub_killed_again_and_again_loses_nothing(tmp_path: Path, counte
 
         os.kill(valkey_pid(tmp_path), signal.SIGKILL)
         await leave_mid_delivery(hub, second)
-        await stack.enter_async_context(hub_process(config, "up"))
+        started.append(await stack.enter_async_context(hub_process(config, "up")))
         await load.more(50)
         load.enough.set()
         await running
@@ -103,7 +118,7 @@ async def test_a_hub_killed_again_and_again_loses_nothing(tmp_path: Path, counte
         for destination in (first, second):
             await destination.took(set(load.acked))
             balance(load, destination).assert_even()
-        assert load.answers == {200: len(load.sent)}
+        assert_nothing_refused(load, *started)
         assert load.indeterminate, "no post met a hub that was away, so nothing was tried"
 
 
@@ -111,7 +126,8 @@ async def test_a_killed_worker_and_a_lost_redis_lose_nothing(
     tmp_path: Path, postgres_url: str, valkey_server: ValkeyServer, counterparts: Counterparts
 ) -> None:
     first, second = counterparts.first, counterparts.second
-    shared = config_of(counterparts.routes(), database=postgres_url, redis=valkey_server.url)
+    servers = {"database": postgres_url, "redis": valkey_server.url}
+    shared = config_of(counterparts.routes(), worker={"lease_margin": "4s"}, **servers)
     config = write_config(tmp_path, shared)
     async with AsyncExitStack() as stack:
         hubs = await stack.enter_async_context(cluster(config))
@@ -140,5 +156,5 @@ async def test_a_killed_worker_and_a_lost_redis_lose_nothing(
         for destination in (first, second):
             await destination.took(set(load.acked))
             balance(load, destination).assert_even()
-        assert load.answers == {200: len(load.sent)}
+        assert_nothing_refused(load, *hubs.receivers)
         assert not load.indeterminate
