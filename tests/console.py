@@ -47,7 +47,7 @@ class Console:
 
     def close(self) -> None:
         cast(IO[str], self._process.stdin).close()
-        self._process.wait(10)
+        self._process.wait(60)
         cast(IO[str], self._process.stdout).close()
 
 

@@ -19,6 +19,7 @@ from tests.console import Console, Ran
 from tests.hubs import config_of, hub_process, route, write_config
 
 ROOT = Path(__file__).parents[1]
+PATIENCE = 90.0
 ESCAPES = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
@@ -216,7 +217,7 @@ class Desk:
 
     async def settled(self, count: int) -> list[dict[str, Any]]:
         """The deliveries, once `count` are neither pending nor held."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 found: list[dict[str, Any]] = (await self.ask("deliveries"))["deliveries"]
                 if sum(one["status"] not in {"pending", "held"} for one in found) >= count:
@@ -270,7 +271,7 @@ async def _pauses(desk: Desk, url: str) -> None:
     assert (await desk.ask("pause", "good", "--reason", "stock-taking"))["changed"]
     assert (await desk.hub("pause", "good")).out == "good was paused already\n"
     await desk.hub("send", "order.placed", "--url", url)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not (held := (await desk.ask("deliveries", "--status", "held"))["deliveries"]):
             pass
     assert "is paused since" in (await desk.hub("explain", held[0]["event_id"])).out
@@ -294,7 +295,7 @@ async def _replays(desk: Desk, good: HttpSink) -> None:
     ran = await desk.hub("replay", "--route", "good", "--status", "delivered", "--as-new", typed="y\nn\n")
     assert (ran.code, "WILL BE SENT AGAIN" in ran.out) == (1, True)
     assert (await desk.hub("replay", "--route", "good", "--status", "delivered", "--as-new", typed="y\ny\n")).code == 0
-    await good.wait(4)
+    await good.wait(4, PATIENCE)
     assert len({request.key for request in good.received}) == 4
 
 
@@ -321,7 +322,7 @@ async def test_without_a_hub_commands_work_on_the_database_themselves(console: C
         assert (await desk.hub("replay", "--status", "dead", "--yes")).code == 0
         sink.default = Answer()
         async with hub_process(config, "up"):
-            await sink.wait(3)
+            await sink.wait(3, PATIENCE)
             assert {one["status"] for one in await desk.settled(2)} == {"delivered"}
 
 
@@ -345,6 +346,10 @@ async def test_on_postgresql_commands_open_the_database_beside_the_others(
 @pytest.mark.parametrize(("words", "code"), [("config schema", 0), ("status", 1), ("bogus", 2)])
 def test_a_process_ends_with_that_code(tmp_path: Path, words: str, code: int) -> None:
     ran = subprocess.run(
-        [sys.executable, "-m", "hub.cli", *words.split()], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "hub.cli", *words.split()],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
     )
     assert (ran.returncode, bool(ran.stdout), bool(ran.stderr)) == (code, code == 0, code != 0)

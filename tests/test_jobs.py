@@ -82,7 +82,8 @@ def calls(server: ValkeyServer, command: str) -> int:
 
 def subscribers(client: redis.Redis) -> set[str]:
     """The connections that are subscribed to something."""
-    return {str(one["id"]) for one in client.client_list(_type="pubsub")}
+    found: Any = client.client_list(_type="pubsub")
+    return {str(one["id"]) for one in found}
 
 
 def events(logs: Sequence[Any]) -> list[str]:

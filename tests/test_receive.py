@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -70,10 +69,14 @@ async def test_two_hundred_posts_of_one_webhook_are_one_event(tmp_path: Path, da
 
 async def acknowledged(store: StoreDouble, body: bytes) -> httpx.Response:
     """As a store sends: again, where the hub says 503, which a slow disk may well bring about here."""
-    deadline = time.monotonic() + PATIENCE
-    while (answer := await store.post(body)).status_code == 503 and time.monotonic() < deadline:
-        await asyncio.sleep(0.05)
-    return answer
+
+    async def taken() -> httpx.Response | None:
+        answer = await store.post(body)
+        return answer if answer.status_code != 503 else None
+
+    found = await eventually(taken)
+    assert found is not None
+    return found
 
 
 async def test_many_different_webhooks_are_each_kept_once(tmp_path: Path, database_url: str) -> None:

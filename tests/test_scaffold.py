@@ -12,6 +12,7 @@ from hub.scaffold import new_connector
 from hub.testing import ConnectorTests, HttpSink, StoreDouble
 from tests.hubs import SECRET, command, config_of, hub_process, route, write_config
 
+WITHIN = 120.0
 PIP = "-m pip --disable-pip-version-check -q install --no-deps --no-build-isolation --no-index"
 PYTEST = "-m pytest -q -p no:cacheprovider -p no:xdist"
 
@@ -19,7 +20,7 @@ PYTEST = "-m pytest -q -p no:cacheprovider -p no:xdist"
 def python(folder: Path, words: str, *more: str, **environ: str) -> str:
     """Run Python in that folder; its output. It must succeed."""
     ran = subprocess.run(
-        [sys.executable, *words.split(), *more], cwd=folder, capture_output=True, text=True, timeout=100,
+        [sys.executable, *words.split(), *more], cwd=folder, capture_output=True, text=True, timeout=WITHIN,
         env={**os.environ, **environ},
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -42,7 +43,7 @@ async def test_a_new_connector_installs_passes_its_tests_and_delivers(tmp_path: 
             url = (await hub.said("hub.listening"))["url"]
             async with StoreDouble(f"{url}/webhooks/main", SECRET) as store:
                 await store.send("order.placed", orderId="ord_1")
-            await sink.received.until(lambda all: any(one.method == "POST" for one in all))
+            await sink.received.until(lambda all: any(one.method == "POST" for one in all), WITHIN)
     (request,) = [one for one in sink.received if one.method == "POST"]
     assert request.json()["entity"] == "order:ord_1"
     assert (request.headers["authorization"], request.key is None) == ("Bearer a token for this test", False)

@@ -34,6 +34,8 @@ from tests.servers import PostgresServer, eventually
 shared_url, database_url, lab = hubdb.shared_url, hubdb.database_url, hubdb.lab
 ATTEMPTS = len(SCHEDULE) + 1
 LEASE = 35.0
+# What a busy machine may add to a grace; what waits for a storage that is away waits for ever.
+MARGIN = 15.0
 DOWN = TryAgain("no connection", destination=True)
 
 
@@ -151,7 +153,7 @@ async def test_a_worker_tries_a_suspect_of_a_rated_route_alone(tmp_path: Path, d
         await lab.orders(5)
         await lab.deliver_events(*(document("order.updated", orderId=f"other_{number}") for number in range(20)))
         async with running(lab.hub):
-            await eventually(lambda: len(beside) == 26, 10)
+            await eventually(lambda: len(beside) == 26, 60)
     assert beside[suspect.event_id] == {suspect.event_id}
 
 
@@ -262,7 +264,7 @@ async def stopped_without_storage(lab: Lab, go_away: Any) -> float:
 
     Faulty.acts["one"] = act
     await lab.orders(3)
-    async with asyncio.timeout(20), running(lab.hub):
+    async with asyncio.timeout(90), running(lab.hub):
         await eventually(lambda: len(begun) == 3)
         go_away()
         gone.set()
@@ -286,7 +288,7 @@ async def test_a_worker_stops_within_its_grace_while_sqlite_is_locked(tmp_path: 
         with closing(sqlite3.connect(tmp_path / "hub.db", isolation_level=None)) as other:
             took = await stopped_without_storage(lab, lambda: other.execute("BEGIN IMMEDIATE"))
             other.execute("ROLLBACK")
-        assert took < 3 * short_grace + 2
+        assert took < 3 * short_grace + MARGIN
         await tried_again_after_the_lease(lab)
 
 
@@ -298,7 +300,7 @@ async def test_a_worker_stops_within_its_grace_while_postgresql_is_away(
             took = await stopped_without_storage(lab, postgres_server.kill)
         finally:
             postgres_server.start()
-        assert took < 3 * short_grace + 2
+        assert took < 3 * short_grace + MARGIN
         await tried_again_after_the_lease(lab)
 
 
@@ -333,7 +335,11 @@ async def fail_cancelled() -> None:
     raise asyncio.CancelledError
 
 
-async def test_a_connector_that_cannot_close_keeps_no_other_from_it(tmp_path: Path, short_grace: float) -> None:
+async def test_a_connector_that_cannot_close_keeps_no_other_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The good ones must have closed within it.
+    monkeypatch.setattr("hub.worker.STOP_EXTRA", 2.0)
     Faulty.closes |= {"a": fail, "b": hang, "c": hang_on, "d": fail_cancelled}
     names = (*Faulty.closes, "e")
     Faulty.acts |= dict.fromkeys(names, returning(Receipt("done")))
@@ -344,7 +350,7 @@ async def test_a_connector_that_cannot_close_keeps_no_other_from_it(tmp_path: Pa
             return len(await lab.rows(DELIVERY, DELIVERY.c.status == "delivered")) == len(names)
 
         with capture_logs() as lines:
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(90):
                 async with running(lab.hub) as worker:
                     await eventually(all_done)
                     clients = [line.http for line in worker.lines.values()]

@@ -303,7 +303,9 @@ async def test_a_locked_database_is_503_and_so_is_what_waits_behind_it(tmp_path:
             answer = await client.get(f"{url}/readyz")
             return answer if answer.status_code == 200 else None
 
-        assert (await eventually(ready)).json() == {"status": "ok"}
+        answered = await eventually(ready)
+        assert answered is not None
+        assert answered.json() == {"status": "ok"}
         assert (await store.send("order.placed")).status_code == 200
 
 

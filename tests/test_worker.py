@@ -126,13 +126,17 @@ async def test_a_suspect_is_tried_with_nothing_else_beside_it(tmp_path: Path, da
             return await statuses(lab) == {"delivered": 31}
 
         async with running(lab.hub):
-            await eventually(all_done, 15)
+            await eventually(all_done, 60)
         assert (await lab.delivery(suspect)).attempts == 3
     assert beside["ord_0"] == 0
     assert max(beside.values()) > 0
 
 
-async def test_one_route_that_hangs_does_not_slow_another(tmp_path: Path, database_url: str) -> None:
+async def test_one_route_that_hangs_does_not_slow_another(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub.worker.LONGEST_STOP", 0.1)
+
     async def for_ever(event: Event, ctx: Context) -> Receipt:
         await asyncio.Event().wait()
         raise AssertionError
@@ -141,7 +145,7 @@ async def test_one_route_that_hangs_does_not_slow_another(tmp_path: Path, databa
         return Receipt("done")
 
     Puppet.acts |= {"hangs": for_ever, "works": quick}
-    routes = {"hangs": route("Puppet", timeout="1s", concurrency=2), "works": route("Puppet")}
+    routes = {"hangs": route("Puppet", timeout="5m", concurrency=2), "works": route("Puppet")}
     async with open_lab(tmp_path, database_url, routes) as lab, running(lab.hub):
         for number in range(30):
             await lab.keep(document(orderId=f"ord_{number}"))
@@ -151,4 +155,4 @@ async def test_one_route_that_hangs_does_not_slow_another(tmp_path: Path, databa
             return len(await lab.rows(DELIVERY, DELIVERY.c.route == "works", DELIVERY.c.status == "delivered")) == 30
 
         await eventually(works)
-        assert len(await lab.rows(DELIVERY, DELIVERY.c.route == "hangs", DELIVERY.c.attempts > 0)) < 30
+        assert len(await lab.rows(DELIVERY, DELIVERY.c.route == "hangs", DELIVERY.c.attempts > 0)) <= 2

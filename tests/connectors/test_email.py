@@ -17,7 +17,7 @@ from hub.connector import Event
 from hub.errors import HoldRoute, Outcome, Rejected, TryAgain
 from hub.outcome import outcome_of
 from hub.testing import EVENT_TYPES, event_of, open_bench, sample
-from hub.testing.conformance import Bench
+from hub.testing.conformance import TIMEOUT, Bench
 from hub.testing.smtp import DROP, HANG, Mail, MailConnectorTests, MailServer
 
 TLS = Path(__file__).parent / "tls"
@@ -237,7 +237,7 @@ async def test_what_a_reply_means(stage: str, reply: str, expected: type[Outcome
 @pytest.mark.parametrize("stage", ["CONNECT", "EHLO"])
 @pytest.mark.parametrize("fault", [DROP, HANG])
 async def test_a_fault_before_the_mail_says_that_nothing_was_sent(stage: str, fault: str) -> None:
-    async with open_bench(MailServer(), timeout=0.6) as bench:
+    async with open_bench(MailServer(), timeout=2 if fault == HANG else TIMEOUT) as bench:
         bench.counterpart.reply(stage, fault)
         outcome = await ended(bench)
     assert isinstance(outcome, TryAgain)

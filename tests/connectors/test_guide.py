@@ -34,7 +34,7 @@ def test_the_guides_connector_passes_the_guides_tests(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     kit_tests = [name for name in dir(ConnectorTests) if name.startswith("test_")]
