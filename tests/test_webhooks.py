@@ -6,6 +6,7 @@ import json
 import socket
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -442,18 +443,24 @@ documents = st.fixed_dictionaries(
 @example({"event": "order.updated", "data": {"orderId": "\uffff\ufffe"}, "timestamp": hubdb.NOON})
 @settings(max_examples=100, deadline=None)
 def test_no_signed_json_gives_a_500(port: int, content: Any) -> None:
-    body = json.dumps(content).encode()
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
-        connection.request("POST", "/webhooks/main", body, {SIGNATURE_HEADER: sign(body, SECRET)})
-        answer = connection.getresponse()
-        assert answer.status in {200, 400, 422}
-        assert json.loads(answer.read())["success"] is (answer.status == 200)
+    status, answer = posted(port, json.dumps(content).encode())
+    assert status in {200, 400, 422}
+    assert answer["success"] is (status == 200)
+
+
+def posted(port: int, body: bytes) -> tuple[int, Any]:
+    """Status and JSON of the answer to this signed body; posted again where a slow disk brings about a 503."""
+    deadline = time.monotonic() + 10
+    while True:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
+            connection.request("POST", "/webhooks/main", body, {SIGNATURE_HEADER: sign(body, SECRET)})
+            answer = connection.getresponse()
+            if answer.status != 503 or time.monotonic() > deadline:
+                return answer.status, json.loads(answer.read())
+        time.sleep(0.05)
 
 
 def test_samples_of_all_types_are_taken(port: int) -> None:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
-        for kind in ("order.placed", "order.cancelled", "customer.registered", "of.tomorrow"):
-            body = to_bytes(sample(kind))
-            connection.request("POST", "/webhooks/main", body, {SIGNATURE_HEADER: sign(body, SECRET)})
-            answer = connection.getresponse()
-            assert (answer.status, json.loads(answer.read())["data"]["duplicate"]) == (200, False)
+    for kind in ("order.placed", "order.cancelled", "customer.registered", "of.tomorrow"):
+        status, answer = posted(port, to_bytes(sample(kind)))
+        assert (status, answer["data"]["duplicate"]) == (200, False)
