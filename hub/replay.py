@@ -12,7 +12,10 @@ from hub.store.replays import BATCH, Filter
 
 @dataclass(frozen=True)
 class ReplayPreview:
-    """What a replay would do: how many by status, how many have been sent already, how many run out of order."""
+    """What a replay would do: the matching deliveries by status, how many go, were sent already, run out of order.
+
+    Along another route it is events that are counted: once each, whatever deliveries they have.
+    """
 
     by_status: dict[str, int]
     would_replay: int
@@ -20,10 +23,18 @@ class ReplayPreview:
     out_of_order: int
 
 
-async def preview_replay(hub: Hub, found: Filter, most: int | None = None) -> ReplayPreview:
-    """Count what a replay would take; changes nothing."""
-    ordered = [name for name, route in hub.config.routes.items() if route.ordered]
+async def preview_replay(
+    hub: Hub, found: Filter, most: int | None = None, to_route: str | None = None
+) -> ReplayPreview:
+    """Count what a replay would take; changes nothing. Raises CommandError for a route that is not there."""
     by_status = await hub.database.read(lambda connection: replays.count(connection, found))
+    ordered = [name for name, route in hub.config.routes.items() if route.ordered]
+    if to_route is not None:
+        _known(hub, to_route)
+        names = list(hub.config.routes)
+        events, sent = await hub.database.read(lambda c: replays.count_along(c, found, to_route, names))
+        going = min(events, most) if most else events
+        return ReplayPreview(by_status, going, sent, going if to_route in ordered else 0)
     sent = await hub.database.read(lambda connection: replays.count_sent(connection, found))
     late = await hub.database.read(lambda connection: replays.out_of_order(connection, found, ordered))
     matching = sum(by_status.get(status, 0) for status in replays.DONE)
@@ -32,10 +43,10 @@ async def preview_replay(hub: Hub, found: Filter, most: int | None = None) -> Re
 
 async def start_replay(hub: Hub, who: str, found: Filter, **options: Any) -> str:
     """Begin a replay (`to_route`, `as_new`, `pace` in deliveries a second, `most`); its id."""
-    to_route = options.get("to_route")
-    if to_route is not None and to_route not in hub.config.routes:
-        raise CommandError(f"there is no route {to_route}; there is {', '.join(hub.config.routes) or 'none'}")
-    replay_id = await hub.database.write(lambda c: replays.start(c, hub.now(), who, found, **options))
+    if options.get("to_route") is not None:
+        _known(hub, options["to_route"])
+    names = list(hub.config.routes)
+    replay_id = await hub.database.write(lambda c: replays.start(c, hub.now(), who, found, routes=names, **options))
     await _advance(hub, replay_id)
     return replay_id
 

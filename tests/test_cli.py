@@ -326,6 +326,34 @@ async def test_without_a_hub_commands_work_on_the_database_themselves(console: C
             assert {one["status"] for one in await desk.settled(2)} == {"delivered"}
 
 
+async def test_what_waits_for_a_route_that_is_gone_goes_along_another(console: Console, tmp_path: Path) -> None:
+    """The hub says at its start that it waits, and the remedy that it names works; also for what no route took."""
+    old = {"old": route("http://127.0.0.1:9/", events=["order.*"])}
+    async with HttpSink() as sink:
+        desk = Desk(console, tmp_path)
+        async with hub_process(write_config(tmp_path, config_of(old)), "up") as hub:
+            await desk.ask("pause", "old")
+            for kind in ("order.placed", "order.updated", "product.created"):
+                await desk.hub("send", kind, "--url", hub.url)
+            await hub.said("hub.listening")
+        config = write_config(tmp_path, config_of({"new": route(sink.url, events=["none"])}))
+        async with hub_process(config, "up") as hub:
+            said = await hub.said("route.gone", route="old")
+            assert (said["waiting"], "hub replay --route old --to OTHER" in said["remedy"]) == (2, True)
+            assert (
+                "2 events would be sent along route new"
+                in (await desk.hub("replay", "--route", "old", "--to", "new", "--yes")).out
+            )
+            await sink.wait(2)
+            (left,) = (await desk.ask("events", "--type", "product.created"))["events"]
+            told = (await desk.hub("explain", left["id"])).out
+            assert f"`hub replay {left['id']} --to ROUTE`" in told
+            assert (await desk.ask("replay", left["id"], "--to", "new", "--yes"))["total"] == 1
+            await sink.wait(3)
+            ran = await desk.hub("replay", "--route", "old", "--to", "nowhere", "--yes")
+            assert (ran.code, "there is no route nowhere; there is new" in ran.err) == (1, True)
+
+
 async def test_on_postgresql_commands_open_the_database_beside_the_others(
     console: Console, tmp_path: Path, postgres_url: str, valkey_server: Any
 ) -> None:

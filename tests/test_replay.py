@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from sqlalchemy import Row
 
-from hub.connector import Receipt
-from hub.deliver import context_of, delivery_key, event_of
+from hub.connector import Context, Event, Receipt
+from hub.deliver import attempt, context_of, delivery_key, event_of
 from hub.errors import CommandError, Hold, NotNow, Rejected, Skip
 from hub.replay import advance_replays, cancel_route, pause_route, preview_replay, start_replay, stop_replay
 from hub.store import AUDIT, DELIVERY, EVENT, REPLAY
 from hub.store.claims import Claim
 from hub.store.replays import BATCH, Filter
 from tests import hubdb
-from tests.hubdb import Lab, document, open_lab, route
+from tests.hubdb import Lab, Puppet, document, open_lab, route
 
 shared_url, database_url, lab = hubdb.shared_url, hubdb.database_url, hubdb.lab
 ALONG = {"one": route(), "two": route(when="data.total >= 100", max_age="1m")}
@@ -288,9 +288,74 @@ async def test_along_another_route_what_waits_for_one_that_is_gone(tmp_path: Pat
         assert await cancel_route(lab.hub, "asha", "old") == [pending.id]
 
 
+async def test_along_another_route_an_event_that_took_none(tmp_path: Path, database_url: str) -> None:
+    """What came in before there was a route, or was refused by every condition, can be sent along one."""
+    async with open_lab(tmp_path, database_url, {}) as lab:
+        early = [(await lab.keep(document(orderId=f"ord_{n}"))).id for n in range(2)]
+        await lab.fan_out()
+    async with open_lab(tmp_path, database_url, {"one": route(when="false"), "two": route(when="false")}) as lab:
+        refused = (await lab.keep(document(orderId="ord_2"))).id
+        await lab.fan_out()
+        assert await lab.rows(DELIVERY) == []
+        preview = await preview_replay(lab.hub, Filter(ids=(early[0], refused)), to_route="two")
+        assert (preview.would_replay, preview.already_sent) == (2, 0)
+        await start_replay(lab.hub, "asha", Filter(ids=(early[0], refused)), to_route="two")
+        claims = (await lab.claim("two")).claims
+        assert [one.delivery.event_id for one in claims] == [early[0], refused]
+        since = Filter(since=lab.hub.now() - timedelta(hours=1))
+        assert (await preview_replay(lab.hub, since, to_route="two")).would_replay == 1
+        await lab.finish(claims[0], Receipt("done"))
+        assert (await preview_replay(lab.hub, since, to_route="two")).would_replay == 2
+        replay_id = await start_replay(lab.hub, "asha", since, to_route="two")
+        assert (await lab.row(REPLAY, REPLAY.c.id == replay_id)).total == 2
+        again = (await lab.claim("two")).claims
+        assert {(one.delivery.event_id, one.attempt) for one in again} == {(early[0], 2), (early[1], 1)}
+
+
+async def test_along_another_route_an_event_that_still_waits_on_its_own(tmp_path: Path, database_url: str) -> None:
+    async with open_lab(tmp_path, database_url, {"one": route(), "two": route(events=["none"])}) as lab:
+        row = await lab.order()
+        await start_replay(lab.hub, "asha", Filter(ids=(row.event_id,)), to_route="two")
+        assert {(one.route, one.status) for one in await lab.rows(DELIVERY)} == {("one", "pending"), ("two", "pending")}
+        # On its way there, it is not sent once more.
+        assert (await preview_replay(lab.hub, Filter(ids=(row.event_id,)), to_route="two")).would_replay == 0
+
+
+async def test_along_another_route_the_preview_counts_events_and_what_was_sent_there(
+    tmp_path: Path, database_url: str
+) -> None:
+    routes = {"one": route(), "two": route(), "three": route("Puppet", ordered=True)}
+
+    async def sent(event: Event, ctx: Context) -> Receipt:
+        await ctx.effects.put("number", "1")
+        return Receipt("done")
+
+    Puppet.acts["three"] = sent
+    async with open_lab(tmp_path, database_url, routes) as lab:
+        (row, *_) = await lab.orders(1)
+        for name in ("one", "two"):
+            await lab.finish(await lab.claim_one(name), Receipt("done"))
+        await attempt(lab.hub, lab.line("three"), await lab.claim_one("three"))
+        preview = await preview_replay(lab.hub, Filter(ids=(row.event_id,)), to_route="three")
+        assert preview.by_status == {"delivered": 3}
+        assert (preview.would_replay, preview.already_sent, preview.out_of_order) == (1, 1, 1)
+
+
+async def test_along_another_route_only_the_named_delivery_moves_away(tmp_path: Path, database_url: str) -> None:
+    async with open_lab(tmp_path, database_url, {"old": route(), "older": route()}) as lab:
+        rows = {row.route: row for row in await lab.orders(1)}
+    async with open_lab(tmp_path, database_url, {"one": route(events=["none"])}) as lab:
+        await start_replay(lab.hub, "asha", Filter(ids=(rows["old"].id,)), to_route="one")
+        assert (await lab.delivery(rows["old"].id)).error_key == "moved"
+        assert (await lab.delivery(rows["older"].id)).status == "pending"
+        assert (await lab.claim_one("one")).delivery.event_id == rows["old"].event_id
+
+
 async def test_what_is_not_there_is_said(lab: Lab) -> None:
     with pytest.raises(CommandError, match="there is no route far; there is one"):
         await start_replay(lab.hub, "asha", Filter(), to_route="far")
+    with pytest.raises(CommandError, match="there is no route far; there is one"):
+        await preview_replay(lab.hub, Filter(), to_route="far")
     with pytest.raises(CommandError, match="rpl_0: there is no such replay"):
         await stop_replay(lab.hub, "asha", "rpl_0")
     with pytest.raises(CommandError, match="there is no route far"):

@@ -40,15 +40,15 @@ def replay(
     """Send again, one or many. What was sent before is found and not sent twice, unless --as-new."""
     found = checked(
         ReplayWanted, ids=ids, status=status, route=route, store=store, entity=entity, error_key=error, since=since,
-        until=until, limit=limit,
+        until=until, limit=limit, to_route=to,
     )  # fmt: skip
     if stop is not None:
-        if found or to or pace or as_new or dry_run:
+        if found or pace or as_new or dry_run:
             raise WrongUsage("--stop goes with nothing else")
         _stop(config, stop, as_json)
         return
     filter_of(ReplayWanted(**found), system_time())
-    options = checked(ReplayStarted, to_route=to, as_new=as_new, pace=_pace(pace), limit=limit)
+    options = checked(ReplayStarted, as_new=as_new, pace=_pace(pace))
     _replay(config, found, options, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
@@ -59,20 +59,27 @@ def _replay(
     if as_json and dry_run:
         show_json(preview)
     elif not as_json:
-        say(*_previewed(preview, options))
+        say(*_previewed(preview, found.get("to_route"), as_new="as_new" in options))
     if dry_run:
         return
     if not preview["would_replay"]:
-        raise CommandError("nothing to replay: no delivery that is delivered, dead or skipped matches")
+        raise CommandError(_nothing(found.get("to_route")))
     if not yes:
         _confirm(preview, options)
-    wanted = preview["filter"] | options | {"who": me()}
+    bounds = {name: found[name] for name in ("to_route", "limit") if name in found}
+    wanted = preview["filter"] | bounds | options | {"who": me()}
     result = with_hub(config, lambda caller: _through(caller, wanted))
     if as_json:
         show_json(result | {"preview": preview})
     else:
         say(f"{result['id']}: {result['done']} of {result['total']} are set going ({result['state']});"
             f" `hub replay --stop {result['id']}` stops it")  # fmt: skip
+
+
+def _nothing(to_route: str | None) -> str:
+    if to_route is None:
+        return "nothing to replay: no delivery that is delivered, dead or skipped matches"
+    return f"nothing to send: no event matches that is not on its way along {to_route} already"
 
 
 async def _through(caller: Caller, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -83,21 +90,23 @@ async def _through(caller: Caller, wanted: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _previewed(preview: dict[str, Any], options: dict[str, Any]) -> Iterator[str]:
+def _previewed(preview: dict[str, Any], to_route: str | None, *, as_new: bool) -> Iterator[str]:
     exact = ", ".join(
         f"{name} {' '.join(value) if isinstance(value, list) else value}" for name, value in preview["filter"].items()
     )
     yield f"deliveries with {exact}"
     counts = ", ".join(f"{count} {status}" for status, count in sorted(preview["by_status"].items()))
-    to = f" along route {options['to_route']}" if "to_route" in options else ""
-    yield f"found: {counts or 'none'}; {preview['would_replay']} would be replayed{to}"
+    going = preview["would_replay"]
+    events = f"{going} event{'' if going == 1 else 's'} would be sent along route {to_route}"
+    yield f"found: {counts or 'none'}; {events if to_route else f'{going} would be replayed'}"
     untouched = sum(preview["by_status"].get(status, 0) for status in ("pending", "held"))
-    if untouched:
+    if untouched and to_route is None:
         yield f"{untouched} are pending or held and stay as they are"
-    if preview["already_sent"] and options.get("as_new"):
-        yield f"{preview['already_sent']} were sent before and WILL BE SENT AGAIN under a new key"
-    elif preview["already_sent"] and "to_route" not in options:
-        yield f"{preview['already_sent']} were sent before: what is found as done is not done again"
+    before = f"{preview['already_sent']} were sent {'there ' if to_route else ''}before"
+    if preview["already_sent"] and as_new:
+        yield f"{before} and WILL BE SENT AGAIN under a new key"
+    elif preview["already_sent"]:
+        yield f"{before}: what is found as done is not done again"
     if preview["out_of_order"]:
         yield f"{preview['out_of_order']} belong to ordered routes and come after what overtook them: out of order"
     if preview["unknown"]:

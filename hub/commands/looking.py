@@ -201,7 +201,9 @@ def _told(found: dict[str, Any]) -> Iterator[str]:
         yield f"  {one['route']}: {one['text']}"
     for one in found["not_taken"]:
         yield f"  {one['route']}: not taken, {one['reason']}"
-    if not (found["waiting"] or found["deliveries"] or found["not_taken"]):
+    if found["not_taken"]:
+        yield f"  `hub replay {event['id']} --to ROUTE` sends it along one of them all the same"
+    elif not (found["waiting"] or found["deliveries"]):
         yield "  no routes are configured"
 
 

@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select, update
 
 from hub.clock import from_micros, new_id, to_micros
+from hub.config import RESERVED_STORE
 from hub.store import DELIVERY, EFFECT, EVENT, REPLAY, among
 from hub.store.events import fresh_look
 from hub.store.fan_out import RouteTerms, new_delivery
@@ -74,10 +75,13 @@ def count(connection: Connection, found: Filter) -> dict[str, int]:
 
 def count_sent(connection: Connection, found: Filter) -> int:
     """How many of the matching deliveries have an effect: a replay that is not as new sends nothing for those."""
-    sent = select(EFFECT.c.scope).where(EFFECT.c.delivery_id == DELIVERY.c.id).exists()
     return connection.execute(
-        select(func.count()).select_from(DELIVERY).where(matching(found), DELIVERY.c.status.in_(DONE), sent)
+        select(func.count()).select_from(DELIVERY).where(matching(found), DELIVERY.c.status.in_(DONE), _has_effect())
     ).scalar_one()
+
+
+def _has_effect() -> ColumnElement[bool]:
+    return select(EFFECT.c.scope).where(EFFECT.c.delivery_id == DELIVERY.c.id).exists()
 
 
 def out_of_order(connection: Connection, found: Filter, routes: Sequence[str]) -> int:
@@ -89,6 +93,46 @@ def out_of_order(connection: Connection, found: Filter, routes: Sequence[str]) -
     ).scalar_one()
 
 
+def meant_along(found: Filter, to_route: str, routes: Sequence[str]) -> ColumnElement[bool]:
+    """Which events go along `to_route`, as a condition on events; `routes` are those of the config.
+
+    Those of the matching deliveries that are done, or that wait for a route which is gone. Where the filter speaks of
+    nothing but events, these themselves, whatever became of them. Not those that are on their way there already.
+    """
+    there = and_(DELIVERY.c.event_id == EVENT.c.id, DELIVERY.c.route == to_route)
+    under_way = or_(among(DELIVERY.c.status, "pending", "held"), DELIVERY.c.lease_until.is_not(None))
+    return and_(_events_of(found, routes), ~select(DELIVERY.c.id).where(there, under_way).exists())
+
+
+def _events_of(found: Filter, routes: Sequence[str]) -> ColumnElement[bool]:
+    if found.status or found.route or found.error_key:
+        stranded = and_(among(DELIVERY.c.status, "pending", "held"), DELIVERY.c.route.not_in(routes))
+        done = or_(DELIVERY.c.status.in_(DONE), stranded)
+        return EVENT.c.id.in_(select(DELIVERY.c.event_id).where(matching(found), done))
+    conditions: list[Any] = []
+    if found.ids:
+        of_deliveries = select(DELIVERY.c.event_id).where(DELIVERY.c.id.in_(found.ids))
+        conditions.append(or_(EVENT.c.id.in_(found.ids), EVENT.c.id.in_(of_deliveries)))
+    else:
+        # The hub's own events are meant only where they are named.
+        conditions.append(EVENT.c.store != RESERVED_STORE)
+    conditions += [EVENT.c[name] == getattr(found, name) for name in ("store", "entity") if getattr(found, name)]
+    if found.since:
+        conditions.append(EVENT.c.received_at >= found.since)
+    if found.until:
+        conditions.append(EVENT.c.received_at <= found.until)
+    return and_(*conditions)
+
+
+def count_along(connection: Connection, found: Filter, to_route: str, routes: Sequence[str]) -> tuple[int, int]:
+    """How many events go along `to_route`, and how many of them were sent there before."""
+    meant = meant_along(found, to_route, routes)
+    events = connection.execute(select(func.count()).select_from(EVENT).where(meant)).scalar_one()
+    there = select(DELIVERY.c.id).where(DELIVERY.c.event_id == EVENT.c.id, DELIVERY.c.route == to_route, _has_effect())
+    sent = select(func.count()).select_from(EVENT).where(meant, there.exists())
+    return events, connection.execute(sent).scalar_one()
+
+
 def start(
     connection: Connection,
     now: datetime,
@@ -96,13 +140,20 @@ def start(
     found: Filter,
     *,
     to_route: str | None = None,
+    routes: Sequence[str] = (),
     as_new: bool = False,
     pace: float | None = None,
     most: int | None = None,
 ) -> str:
-    """Begin a replay of what matches now; its id. The deliveries change batch by batch, in `advance`."""
-    numbers = count(connection, found)
-    total = sum(numbers.get(status, 0) for status in DONE)
+    """Begin a replay of what matches now; its id. The deliveries change batch by batch, in `advance`.
+
+    `total` counts deliveries; along another route it counts events, and `routes` are those of the config.
+    """
+    if to_route is None:
+        numbers = count(connection, found)
+        total = sum(numbers.get(status, 0) for status in DONE)
+    else:
+        total, _ = count_along(connection, found, to_route, routes)
     replay_id = new_id("rpl")
     connection.execute(
         REPLAY.insert().values(
@@ -138,41 +189,45 @@ def advance(connection: Connection, now: datetime, replay_id: str, terms: dict[s
     if replay.state != "running":
         return set()
     left = BATCH if replay.most is None else min(BATCH, replay.most - replay.done)
-    rows = connection.execute(_next_batch(replay, left, list(terms))).all() if left > 0 else []
-    for number, row in enumerate(rows, replay.done):
-        due = now if replay.pace is None else max(now, replay.at + timedelta(seconds=number / replay.pace))
-        if replay.to_route is None:
+    rows = _next_batch(connection, replay, left, list(terms)) if left > 0 else []
+    dues = [_due(replay, number, now) for number in range(replay.done, replay.done + len(rows))]
+    if replay.to_route is None:
+        for row, due in zip(rows, dues, strict=True):
             again(connection, row, due, replay)
-        else:
-            along(connection, now, row, due, replay, terms[replay.to_route])
-            if row.status not in DONE:
-                move_away(connection, row, replay)
-    ended = len(rows) < BATCH
+    else:
+        _all_along(connection, now, replay, list(zip(rows, dues, strict=True)), terms)
     connection.execute(
         update(REPLAY)
         .where(REPLAY.c.id == replay_id)
         .values(
             cursor=rows[-1].id if rows else replay.cursor,
             done=replay.done + len(rows),
-            state="done" if ended else "running",
+            state="done" if len(rows) < BATCH else "running",
         )
     )
     return {replay.to_route} if replay.to_route and rows else {row.route for row in rows}
 
 
-def _next_batch(replay: Row[Any], left: int, routes: Sequence[str]) -> Select[Any]:
-    """In the order of ids, which is that of their making; what came after the replay began is not meant.
+def _due(replay: Row[Any], number: int, now: datetime) -> datetime:
+    return now if replay.pace is None else max(now, replay.at + timedelta(seconds=number / replay.pace))
 
-    Along another route go also those that wait for a route which is gone from the config.
+
+def _next_batch(connection: Connection, replay: Row[Any], left: int, routes: Sequence[str]) -> Sequence[Row[Any]]:
+    """The next deliveries, or along another route the next events.
+
+    In the order of ids, which is that of their making; what came after the replay began is not meant.
     """
-    meant: Any = DELIVERY.c.status.in_(DONE)
+    found = Filter.from_json(replay.filter)
     if replay.to_route is not None:
-        meant = or_(meant, and_(among(DELIVERY.c.status, "pending", "held"), DELIVERY.c.route.not_in(routes)))
-    return (
+        query = select(EVENT).where(
+            meant_along(found, replay.to_route, routes), EVENT.c.id > replay.cursor, EVENT.c.received_at <= replay.at
+        )
+        return connection.execute(query.order_by(EVENT.c.id).limit(left)).all()
+    return connection.execute(
         select(DELIVERY)
         .where(
-            matching(Filter.from_json(replay.filter)),
-            meant,
+            matching(found),
+            DELIVERY.c.status.in_(DONE),
             # One that was cancelled while under way is not done before its attempt is.
             DELIVERY.c.lease_until.is_(None),
             DELIVERY.c.id > replay.cursor,
@@ -181,6 +236,37 @@ def _next_batch(replay: Row[Any], left: int, routes: Sequence[str]) -> Select[An
         .order_by(DELIVERY.c.id)
         .limit(left)
         .with_for_update()
+    ).all()
+
+
+def _all_along(
+    connection: Connection,
+    now: datetime,
+    replay: Row[Any],
+    events: Sequence[tuple[Row[Any], datetime]],
+    terms: dict[str, RouteTerms],
+) -> None:
+    """Send these events along the replay's route; what waits for a route that is gone ends where it was."""
+    rows = connection.execute(
+        select(DELIVERY)
+        .where(DELIVERY.c.event_id.in_([event.id for event, _ in events]))
+        .order_by(DELIVERY.c.id)
+        .with_for_update()
+    ).all()
+    there = {row.event_id: row for row in rows if row.route == replay.to_route}
+    for event, due in events:
+        along(connection, now, event, there.get(event.id), due, replay, terms[replay.to_route])
+    found = Filter.from_json(replay.filter)
+    for row in rows:
+        if row.route not in terms and row.status not in DONE and _names(found, row):
+            move_away(connection, row, replay)
+
+
+def _names(found: Filter, row: Row[Any]) -> bool:
+    """Whether the filter means this very delivery, not only its event."""
+    by_id = not found.ids or row.id in found.ids or row.event_id in found.ids
+    return by_id and all(
+        getattr(found, name) in {None, getattr(row, name)} for name in ("route", "status", "error_key")
     )
 
 
@@ -221,20 +307,19 @@ def again(connection: Connection, row: Row[Any], due: datetime, replay: Row[Any]
 
 
 def along(
-    connection: Connection, now: datetime, row: Row[Any], due: datetime, replay: Row[Any], terms: RouteTerms
+    connection: Connection,
+    now: datetime,
+    event: Row[Any],
+    there: Row[Any] | None,
+    due: datetime,
+    replay: Row[Any],
+    terms: RouteTerms,
 ) -> None:
-    """Send the event along another route, whatever its conditions; makes the delivery if there is none."""
-    there = connection.execute(
-        select(DELIVERY)
-        .where(DELIVERY.c.event_id == row.event_id, DELIVERY.c.route == replay.to_route)
-        .with_for_update()
-    ).first()
+    """Send an event along another route, whatever its conditions. `there`: its delivery, made if there is none."""
     if there is not None:
-        # Once for each event, also where several of its deliveries are meant, in several batches.
-        if there.status in DONE and there.lease_until is None and there.replay_id != replay.id:
+        if there.status in DONE and there.lease_until is None:
             again(connection, there, due, replay)
         return
-    event = connection.execute(select(EVENT).where(EVENT.c.id == row.event_id)).one()
     fresh = new_delivery(event, replay.to_route, terms, now)
     fresh |= {"next_attempt_at": due, "replay_id": replay.id, "before": {"status": None, "attempts": 0}}
     connection.execute(DELIVERY.insert().values(**fresh))

@@ -85,7 +85,10 @@ class DeliveriesWanted(Listed):
 
 
 class ReplayWanted(Arguments):
-    """Which deliveries to send again. `ids` are deliveries' or events'; `limit` the most of them."""
+    """Which deliveries to send again. `ids` are deliveries' or events'; `limit` the most of them.
+
+    `to_route`: their events along that route, whatever its conditions.
+    """
 
     ids: tuple[str, ...] = ()
     status: Done | None = None
@@ -96,12 +99,12 @@ class ReplayWanted(Arguments):
     since: str | None = None
     until: str | None = None
     limit: int | None = Field(None, ge=1)
+    to_route: str | None = None
 
 
 class ReplayStarted(ReplayWanted):
     """`pace` in deliveries a second; `as_new` sends again what was sent before."""
 
-    to_route: str | None = None
     as_new: bool = False
     pace: float | None = Field(None, gt=0, le=10_000)
     who: str = "local"
@@ -267,7 +270,7 @@ async def replay_preview(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     now = hub.now()
     found = filter_of(asked, now)
     unknown = await hub.database.read(lambda connection: reading.unknown_ids(connection, asked.ids))
-    preview = await replay.preview_replay(hub, found, asked.limit)
+    preview = await replay.preview_replay(hub, found, asked.limit, asked.to_route)
     exact = {name: plain(value) for name, value in asdict(found).items() if value}
     return {"filter": {"until": plain(now)} | exact, "unknown": unknown} | asdict(preview)
 

@@ -134,8 +134,8 @@ def route_text(row: Row[Any], around: Surroundings) -> str | None:
     state = around.states.get(row.route)
     if row.route not in around.routes:
         return (
-            f"held: route {row.route} is not in the config any more; put it back, or `hub cancel {row.id}`,"
-            f" after which `hub replay {row.id} --to ROUTE` sends it elsewhere"
+            f"held: route {row.route} is not in the config any more; put it back, or `hub replay {row.id} --to ROUTE`"
+            f" sends it elsewhere, or `hub cancel {row.id}`"
         )
     if state is None:
         return None
