@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -29,7 +30,8 @@ from hub.database import Database, open_database
 from hub.errors import CommandError, ConfigError
 from hub.jobs import Bells, open_bells, settings_of
 from hub.logs import configure_logs
-from hub.runtime import Hub, open_hub, redactor
+from hub.redaction import redactor
+from hub.runtime import Hub, open_hub
 from hub.schema import require_current, upgrade
 from hub.store import routes
 from hub.store.workers import end_leases
@@ -79,7 +81,9 @@ async def up(config: Config, ready: Callable[[str], None] = lambda url: None) ->
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(exclusive(config))
         database = await stack.enter_async_context(opened_database(config))
-        log.info("schema.ready", state=await upgrade(database, config.database.reveal()))
+        state = await upgrade(database, config.database.reveal())
+        # Before 3.51.3 SQLite needs that one connection alone writes and checkpoints, as hub.database has it.
+        log.info("schema.ready", state=state, sqlite=sqlite3.sqlite_version)
         redis = await stack.enter_async_context(redis_settings(config))
         bells = await stack.enter_async_context(open_bells(redis, in_process=True))
         hub = await stack.enter_async_context(open_hub(config, database, bells))
@@ -160,7 +164,7 @@ async def redis_settings(config: Config) -> AsyncIterator[RedisSettings]:
 
 def _begin(config: Config) -> asyncio.Event:
     """Send the log where the config says; the event that a signal to stop sets."""
-    configure_logs(config.log.level, config.log.format, redactor(config))
+    configure_logs(config.log.level, config.log.format, redactor(config.secrets()))
     for warning in config.warnings:
         log.warning("config.doubtful", about=warning)
     stop = asyncio.Event()
@@ -303,14 +307,11 @@ async def local_hub(config: Config) -> AsyncIterator[Caller]:
 
     On SQLite the command holds the lock meanwhile; on PostgreSQL it opens the database beside the others.
     """
-    path = running_socket(config)
-    if path is not None:
-        async with asking(path) as caller:
-            yield caller
-        return
     async with AsyncExitStack() as stack:
-        if config.sqlite_path is not None:
-            await stack.enter_async_context(exclusive(config))
+        path = await socket_or_lock(config, stack)
+        if path is not None:
+            yield await stack.enter_async_context(asking(path))
+            return
         database = await stack.enter_async_context(opened_database(config))
         if config.sqlite_path is not None:
             await upgrade(database, config.database.reveal())
@@ -323,6 +324,25 @@ async def local_hub(config: Config) -> AsyncIterator[Caller]:
             return await OPERATIONS[operation](hub, arguments)
 
         yield call
+
+
+async def socket_or_lock(config: Config, stack: AsyncExitStack) -> str | None:
+    """The running hub's socket, or None: then SQLite's lock is held until `stack` ends.
+
+    A hub that is just starting holds the lock before it answers, so both are tried until LOCK_WAIT is over.
+    """
+    deadline = asyncio.get_running_loop().time() + LOCK_WAIT
+    while True:
+        path = running_socket(config)
+        if path is not None or config.sqlite_path is None:
+            return path
+        try:
+            await stack.enter_async_context(exclusive(config, wait=0))
+        except CommandError:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+        else:
+            return None
 
 
 def running_socket(config: Config) -> str | None:

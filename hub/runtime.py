@@ -3,7 +3,7 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +17,7 @@ from hub.database import Database, assert_durable
 from hub.errors import Unavailable
 from hub.event import SigningKey
 from hub.jobs import Bells
+from hub.redaction import redactor
 from hub.schema import touch
 from hub.store.claims import ensure_routes
 from hub.store.fan_out import RouteTerms
@@ -26,20 +27,6 @@ from hub.writer import Writer
 MOST_SKEW = timedelta(seconds=2)
 MEASURE_EVERY = 60.0
 log = structlog.get_logger()
-
-
-def redactor(config: Config) -> Callable[[str], str]:
-    """Replaces every secret of the config in a text."""
-    # Longest first, so that a secret inside another leaves no rest.
-    secrets = sorted(config.secrets(), key=len, reverse=True)
-
-    def redact(value: str) -> str:
-        for secret in secrets:
-            if secret in value:
-                value = value.replace(secret, "****")
-        return value
-
-    return redact
 
 
 @dataclass
@@ -82,7 +69,7 @@ async def open_hub(config: Config, database: Database, bells: Bells) -> AsyncIte
             name: tuple(SigningKey.of(secret.reveal()) for secret in store.webhook_secrets)
             for name, store in config.stores.items()
         },
-        redact=redactor(config),
+        redact=redactor(config.secrets()),
         worker_id=f"{new_id('wrk')}@{socket.gethostname()}:{os.getpid()}",
     )
     keeping_time = asyncio.create_task(keep_time(database, clock), name="clock")
@@ -129,12 +116,18 @@ def storage_reason(hub: Hub) -> str | None:
 
 
 async def reachable(hub: Hub) -> None:
-    """Raises Unavailable unless the database answers."""
+    """Raises Unavailable unless the database answers where webhooks are written: a slow reader keeps none of them."""
     try:
         async with asyncio.timeout(2):
-            await hub.database.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar())
+            await hub.writer.put(ping, None)
     except TimeoutError:
         raise Unavailable("the database does not answer") from None
+
+
+def ping(connection: Connection, now: datetime, items: Sequence[None]) -> Sequence[None]:
+    """A batch for the group commit that writes nothing."""
+    connection.exec_driver_sql("SELECT 1").scalar()
+    return items
 
 
 async def written_again(hub: Hub) -> None:

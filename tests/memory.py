@@ -21,7 +21,8 @@ from hub.errors import Outcome
 from hub.event import parse
 from hub.fan_out import planner
 from hub.receive import Incoming, new_event
-from hub.runtime import Hub, redactor
+from hub.redaction import redactor
+from hub.runtime import Hub
 from hub.schema import create
 from hub.store import DELIVERY, SCHEMA_VERSION
 from hub.store.claims import Claim, Claimed, ClaimRequest, claim, ensure_routes
@@ -54,7 +55,9 @@ class Memory:
         self.clock = StandingClock()
         self._engine = sqlite_engine(make_url("sqlite://"), "BEGIN IMMEDIATE")
         nothing = cast(Any, None)
-        self.hub = Hub(self.config, self.clock, nothing, nothing, nothing, {}, redactor(self.config), "worker")
+        self.hub = Hub(
+            self.config, self.clock, nothing, nothing, nothing, {}, redactor(self.config.secrets()), "worker"
+        )
         self.write(create)
         self.clear()
 

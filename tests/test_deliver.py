@@ -144,9 +144,9 @@ async def test_an_answer_that_cannot_be_read_is_still_an_answer(tmp_path: Path, 
         assert (state.failures, state.stopped_until) == (ATTEMPTS, None)
 
 
-def open_webhook(folder: Path, url: str, sink: HttpSink) -> Any:
+def open_webhook(folder: Path, url: str, sink: HttpSink, target: str = "") -> Any:
     """A lab whose one route posts to `sink`."""
-    settings = {"connector": "webhook", "settings": {"url": sink.url}}
+    settings = {"connector": "webhook", "settings": {"url": f"{sink.url}{target}"}}
     return open_lab(folder, url, {"one": route() | settings}, network={"allow": [f"127.0.0.1:{sink.port}"]})
 
 
@@ -228,6 +228,23 @@ async def test_a_secret_in_request_and_answer_is_kept_nowhere_also_where_it_is_c
             assert ended.response
             without_a_piece_of_it(await kept_texts(lab))
             without_a_piece_of_it(str(lines))
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 404, 500])
+async def test_a_secret_address_that_is_echoed_in_an_answer_is_kept_nowhere(
+    tmp_path: Path, database_url: str, status: int
+) -> None:
+    """Many servers name the path that they were asked for, which is what keeps such an address secret."""
+    async with HttpSink() as sink, open_webhook(tmp_path, database_url, sink, "/hooks/T0PS3CRET?token=sesame1") as lab:
+        said = "Cannot POST /hooks/T0PS3CRET?token=sesame1 (token sesame1 of T0PS3CRET)"
+        sink.answer(Answer(status, said.encode()))
+        await lab.order()
+        with capture_logs() as lines:
+            await tried(lab)
+        for text in (await kept_texts(lab), str(lines)):
+            assert "T0PS3CRET" not in text
+            assert "sesame1" not in text
+        assert "Cannot POST ****" in await kept_texts(lab)
 
 
 async def test_a_secret_in_a_traceback_is_not_in_the_log(tmp_path: Path, database_url: str) -> None:

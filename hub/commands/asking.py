@@ -12,7 +12,7 @@ from hub.clock import system_time
 from hub.config import Config, load_config
 from hub.logs import configure_logs
 from hub.process import Caller, local_hub
-from hub.runtime import redactor
+from hub.redaction import redactor
 from hub.web.api import Arguments, Listed, ReplayWanted, moment_of, wanted
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ def command_config(path: Path) -> Config:
     """The config, for a command that shows its own words: only errors are logged."""
     config = load_config(path)
     level = "debug" if config.log.level == "debug" else "error"
-    configure_logs(level, "text", redactor(config))
+    configure_logs(level, "text", redactor(config.secrets()))
     return config
 
 

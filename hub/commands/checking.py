@@ -23,7 +23,7 @@ from hub.language import compile_template, names_for
 from hub.models import SCHEMA
 from hub.outcome import is_fault, outcome_of
 from hub.process import asking, exclusive, opened_database, running_socket
-from hub.runtime import redactor
+from hub.redaction import redactor
 from hub.schema import version
 from hub.testing.samples import event_of, sample
 from hub.valkey import binary
@@ -84,7 +84,7 @@ async def look(path: Path, offline: bool) -> list[Finding]:
         return [*findings, await told("redis", embedded(config))]
     outside = [told("database", database(config)), told("redis", redis(config))]
     outside += [told(f"route {name}", connector(config, name, route)) for name, route in config.routes.items()]
-    redact = redactor(config)
+    redact = redactor(config.secrets())
     return [*findings, *(Finding(one.name, one.ok, redact(one.text)) for one in await asyncio.gather(*outside))]
 
 
@@ -132,6 +132,12 @@ async def embedded(config: Config) -> str:
 
 
 async def redis(config: Config) -> str:
+    path = running_socket(config)
+    if path is not None:
+        async with asking(path) as caller:
+            if not (await caller("status", {}))["redis"]["answers"]:
+                raise ConfigError("the running hub's Redis does not answer; nothing is lost, its log says more")
+        return "answers the running hub"
     if config.redis_url is None:
         return await embedded(config)
     asked = client(settings_of(config.redis_url))

@@ -24,7 +24,8 @@ from hub.config import Config, load_config
 from hub.jobs import open_bells
 from hub.logs import configure_logs
 from hub.process import BACKLOG, GRACEFUL, bound, listening, opened_database, redis_settings, serving
-from hub.runtime import Hub, open_hub, redactor
+from hub.redaction import redactor
+from hub.runtime import Hub, open_hub
 from hub.schema import upgrade
 from tests.bench.afternoon import create_afternoon
 from tests.hubs import SECRET
@@ -70,7 +71,7 @@ async def serving_app(app: Starlette) -> AsyncIterator[None]:
 
 async def main(kind: str, config: Config) -> None:
     """Serve until SIGTERM."""
-    configure_logs(config.log.level, config.log.format, redactor(config))
+    configure_logs(config.log.level, config.log.format, redactor(config.secrets()))
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with AsyncExitStack() as stack:

@@ -24,7 +24,8 @@ from hub.fan_out import fan_out_waiting
 from hub.guard import Guard
 from hub.logs import configure_logs
 from hub.receive import Incoming, new_event
-from hub.runtime import Hub, redactor
+from hub.redaction import redactor
+from hub.runtime import Hub
 from hub.store.events import keep_events
 from hub.testing.samples import event_of
 from hub.worker import running
@@ -99,7 +100,7 @@ async def call_all(config: Config, count: int, at_once: int) -> None:
 
 
 async def main(task: str, config: Config, count: int, at_once: int) -> None:
-    configure_logs(config.log.level, config.log.format, redactor(config))
+    configure_logs(config.log.level, config.log.format, redactor(config.secrets()))
     if task == "bare":
         await call_all(config, count, at_once)
         return
