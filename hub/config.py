@@ -139,7 +139,8 @@ class Store(Section):
     )
     event_id_field: str | None = Field(
         None, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$",
-        description="A field of the webhook's body that holds an id of its own, if the shop sends one; tells repeats.",
+        description="A field of the webhook's body that holds an id of its own, if the shop sends one; tells repeats."
+        " With another field set, what came before is new once more.",
     )  # fmt: skip
 
 

@@ -153,13 +153,25 @@ async def test_a_lost_attempt_is_closed_and_due_again(lab: Lab) -> None:
 
 async def test_only_processes_that_ended_count_as_lost(lab: Lab) -> None:
     row = await lab.order()
-    for _ in range(5):
+    for _ in range(row.budget - 1):
         await lab.claim_one(worker="stuck")
         lab.later(LEASE + 1)
         await lab.alive("stuck")
     assert (await lab.claim_one(worker="stuck")).delivery.lost == 0
     notes = {attempt.note for attempt in await lab.attempts(row.id)}
     assert notes == {"no outcome within the lease", None}
+
+
+async def test_attempts_that_a_living_process_never_ends_use_up_the_budget(lab: Lab) -> None:
+    """Else one whose outcome cannot be written would be sent once for each lease, for ever."""
+    row = await lab.order()
+    for _ in range(row.budget):
+        stuck = await lab.claim_one(worker="stuck")
+        lab.later(LEASE + 1)
+    await lab.claim_none(worker="stuck")
+    now = await lab.delivery(row.id)
+    assert (now.status, now.attempts, now.error_key) == ("dead", row.budget, "lost")
+    assert await lab.finish(stuck, Receipt("sent")) == "late"
 
 
 async def lose(lab: Lab, times: int, **more: Any) -> None:

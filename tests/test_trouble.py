@@ -305,11 +305,11 @@ async def test_a_worker_stops_within_its_grace_while_postgresql_is_away(
 
 
 async def tried_again_after_the_lease(lab: Lab) -> None:
-    """What could not be recorded runs out, and counts against nothing."""
+    """What could not be recorded runs out once the next process looks, and counts against nothing."""
     lab.later(LEASE + 1)
 
     async def claimed() -> list[Claim]:
-        return (await lab.claim()).claims
+        return (await lab.claim(worker="next")).claims
 
     assert [one.attempt for one in await eventually(claimed)] == [2, 2, 2]
     assert {row.budget - row.attempts for row in await lab.rows(DELIVERY)} == {ATTEMPTS - 1}

@@ -310,6 +310,19 @@ async def test_a_locked_database_is_503_and_so_is_what_waits_behind_it(tmp_path:
         assert (await store.send("order.placed")).status_code == 200
 
 
+async def test_a_slow_reader_keeps_no_webhook_and_so_does_not_change_readyz(tmp_path: Path) -> None:
+    async with receiver(tmp_path) as (lab, url), store_at(url) as store, httpx.AsyncClient(trust_env=False) as client:
+        may_end = threading.Event()
+        reading = asyncio.create_task(lab.hub.database.read(lambda connection: may_end.wait()))
+        try:
+            assert (await store.send("order.placed")).status_code == 200
+            assert (await client.get(f"{url}/readyz")).status_code == 200
+            assert not reading.done()
+        finally:
+            may_end.set()
+            await reading
+
+
 async def test_a_stopped_postgresql_is_503_until_it_is_back(
     tmp_path: Path, postgres_server: PostgresServer, shared_url: str
 ) -> None:

@@ -142,8 +142,8 @@ def settle_expired(connection: Connection, now: datetime, route: str, me: str) -
         return leased, False
     expired = connection.execute(
         select(
-            DELIVERY.c.id, DELIVERY.c.attempts, DELIVERY.c.lost, DELIVERY.c.status, DELIVERY.c.lease_until,
-            ATTEMPT.c.worker, WORKER.c.seen_at,
+            DELIVERY.c.id, DELIVERY.c.attempts, DELIVERY.c.budget, DELIVERY.c.lost, DELIVERY.c.status,
+            DELIVERY.c.lease_until, ATTEMPT.c.worker, WORKER.c.seen_at,
         )
         .join(ATTEMPT, and_(ATTEMPT.c.delivery_id == DELIVERY.c.id, ATTEMPT.c.number == DELIVERY.c.attempts))
         .outerjoin(WORKER, WORKER.c.id == ATTEMPT.c.worker)
@@ -155,7 +155,6 @@ def settle_expired(connection: Connection, now: datetime, route: str, me: str) -
     for row in expired:
         ended = awake and row.worker != me and (row.seen_at is None or row.seen_at < now - ALIVE_WITHIN)
         lost = row.lost + ended
-        poison = lost >= POISON and row.status == "pending"
         suspects = suspects or lost == ALONE_AFTER
         note = "the hub ended during this attempt" if ended else "no outcome within the lease"
         connection.execute(
@@ -163,14 +162,23 @@ def settle_expired(connection: Connection, now: datetime, route: str, me: str) -
             .where(ATTEMPT.c.delivery_id == row.id, ATTEMPT.c.number == row.attempts, ATTEMPT.c.outcome.is_(None))
             .values(outcome="lost", note=note)
         )
-        values: dict[str, Any] = {"lease_until": None, "lost": lost, "budget": DELIVERY.c.budget + 1}
+        # What ended the process is bounded by POISON; an attempt that a living one does not end counts as any other.
+        values: dict[str, Any] = {"lease_until": None, "lost": lost, "budget": row.budget + ended}
         if row.status == "pending":
-            values |= {"next_attempt_at": now}
-        if poison:
-            reason = f"the hub ended {POISON} times while it was tried: kept apart so that others go on"
-            values |= {"status": "dead", "next_attempt_at": None, "error_key": "poison", "last_error": reason}
+            values |= _after_lost(now, row, lost, ended)
         connection.execute(update(DELIVERY).where(DELIVERY.c.id == row.id).values(**values))
     return leased - len(expired), suspects
+
+
+def _after_lost(now: datetime, row: Any, lost: int, ended: bool) -> dict[str, Any]:
+    """Due again, or dead: as poison, or where attempts without an outcome have used up the budget."""
+    dead = {"status": "dead", "next_attempt_at": None}
+    if lost >= POISON:
+        reason = f"the hub ended {POISON} times while it was tried: kept apart so that others go on"
+        return dead | {"error_key": "poison", "last_error": reason}
+    if not ended and row.attempts >= row.budget:
+        return dead | {"error_key": "lost", "last_error": "no outcome within the lease; it may have arrived"}
+    return {"next_attempt_at": now}
 
 
 def settle_gone(connection: Connection, now: datetime, me: str, configured: Collection[str]) -> None:

@@ -295,11 +295,6 @@ def unknown_ids(connection: Connection, ids: Sequence[str]) -> list[str]:
     return [one for one in ids if one not in found]
 
 
-def get_repeat(connection: Connection, repeat_id: str) -> Row[Any] | None:
-    """A repeat with other content."""
-    return connection.execute(select(REPEAT).where(REPEAT.c.id == repeat_id)).first()
-
-
 def _whole(connection: Connection, deliveries: Sequence[Row[Any]]) -> list[WholeDelivery]:
     ids = [row.id for row in deliveries]
     tried = select(ATTEMPT).where(ATTEMPT.c.delivery_id.in_(ids)).order_by(ATTEMPT.c.delivery_id, ATTEMPT.c.number)

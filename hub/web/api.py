@@ -24,6 +24,7 @@ from hub.event import search_keys
 from hub.receive import accept_refused, accept_repeat
 from hub.runtime import Hub
 from hub.store import reading, replays
+from hub.store.events import get_repeat
 from hub.store.reading import DeliveryFilter, EventFilter
 from hub.store.refusals import get_refused, list_refused
 from hub.store.replays import Filter
@@ -199,7 +200,7 @@ async def deliveries(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 async def show(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
-    """One thing whole, by its id: an event, a delivery, a replay or a refusal; `kind` says which."""
+    """One thing whole, by its id: an event, a delivery, a replay, a repeat or a refusal; `kind` says which."""
     wanted_id = wanted(OneId, arguments).id
 
     def read(connection: Connection) -> dict[str, Any] | None:
@@ -209,6 +210,8 @@ async def show(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
             return {"kind": "delivery"} | whole_delivery_json(delivery, blocked)
         if kind == "rpl" and (one := replays.get(connection, wanted_id)):
             return {"kind": "replay"} | replay_json(one)
+        if kind == "rpt" and (repeat := get_repeat(connection, wanted_id)):
+            return {"kind": "repeat"} | chosen(repeat, ("id", "event_id", "at", "headers", "body"))
         if kind == "ref" and (refusal := get_refused(connection, wanted_id)):
             return {"kind": "refused"} | chosen(refusal, (*REFUSED_SHOWN, "headers", "body"))
         if event := reading.get_event(connection, wanted_id):

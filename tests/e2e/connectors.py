@@ -38,3 +38,20 @@ async def send(url: str, event: Event, ctx: Context) -> None:
     body = {"data": {"marker": event.data["marker"]}}
     response = await ctx.http.post(url, json=body, headers={"Idempotency-Key": ctx.key})
     response.raise_for_status()
+
+
+class Mirror(Connector):
+    """Sends on the state that it reads there and then, as a stock sync does."""
+
+    reads_state = True
+
+    class Settings(Connector.Settings):
+        url: str
+
+    settings: Settings
+
+    async def deliver(self, event: Event, ctx: Context) -> Receipt:
+        state = (await ctx.http.get(f"{self.settings.url}/state")).raise_for_status().json()
+        headers = {"Idempotency-Key": ctx.key}
+        (await ctx.http.post(f"{self.settings.url}/seen", json=state, headers=headers)).raise_for_status()
+        return Receipt(f"saw {state}")

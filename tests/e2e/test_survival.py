@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -90,19 +91,25 @@ async def test_a_hub_killed_again_and_again_loses_nothing(tmp_path: Path, counte
     port, first, second = free_port(), counterparts.first, counterparts.second
     config = write_config(tmp_path, config_of(counterparts.routes(), server={"port": port}))
     async with AsyncExitStack() as stack:
+        began = time.monotonic()
         hub = await stack.enter_async_context(hub_process(config, "up"))
         started = [hub]
+        first_start = time.monotonic() - began
         load = await stack.enter_async_context(Load([f"http://127.0.0.1:{port}"]))
         await every_type_arrives(load, counterparts)
         running = asyncio.create_task(load.run())
 
         await load.more(50)
         await leave_mid_delivery(hub, first)
+        began = time.monotonic()
         hub = await stack.enter_async_context(hub_process(config, "up"))
         started.append(hub)
+        # At once: it waits for no lease, no lock and no leftover of the one before.
+        assert time.monotonic() - began < 3 * first_start + 5
 
         await load.more(50)
         pid = valkey_pid(tmp_path)
+        # It keeps nothing on disk, so this is FLUSHALL too.
         os.kill(pid, signal.SIGKILL)
         await hub.said("valkey.ended")
         await load.more(50)
@@ -150,11 +157,21 @@ async def test_a_killed_worker_and_a_lost_redis_lose_nothing(
         await load.more(30)
         valkey_server.flush()
         await load.more(30)
+        assert not load.indeterminate
+
+        await hubs.receivers[0].kill()
+        await load.more(30)
+        second.hanging = True
+        await second.hung.wait(len(second.hung) + 3, PATIENCE)
         load.enough.set()
         await running
+        # Now nobody is left, and what the second has not answered is still to come.
+        await asyncio.gather(hubs.receivers[1].kill(), hubs.workers[1].kill())
+        second.hanging = False
+        assert second.taken_markers.keys() < load.acked.keys()
+        await stack.enter_async_context(hub_process(config, "work"))
 
         for destination in (first, second):
             await destination.took(set(load.acked))
             balance(load, destination).assert_even()
         assert_nothing_refused(load, *hubs.receivers)
-        assert not load.indeterminate
