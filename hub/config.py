@@ -290,6 +290,19 @@ class Config(Section):
         return _folder(info) / path
 
     @model_validator(mode="after")
+    def _secrets_differ(self) -> Self:
+        owners: dict[str, str] = {}
+        problems = []
+        for name, store in self.stores.items():
+            for index, secret in enumerate(store.webhook_secrets):
+                owner = owners.setdefault(secret.reveal(), name)
+                if owner != name:
+                    text = f"is store {owner}'s too: what is signed for one would be taken by the other; make another"
+                    problems.append(inner_problem(("stores", name, "webhook_secrets", index), text))
+        raise_inner("stores", problems)
+        return self
+
+    @model_validator(mode="after")
     def _stores_exist(self) -> Self:
         for route in self.routes.values():
             _known_stores(route.stores, self.stores)

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
 
@@ -80,8 +80,16 @@ class Event:
     @cached_property
     def data(self) -> dict[str, Any]:
         """The body's `data`, money and other decimals as Decimal."""
-        data: dict[str, Any] = json.loads(self.body, parse_float=Decimal)["data"]
+        data: dict[str, Any] = json.loads(self.body, parse_float=_decimal)["data"]
         return data
+
+
+def _decimal(text: str) -> Decimal:
+    """A number as it was written; one with an exponent that no Decimal has is 0, as for every other reader."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return Decimal(0)
 
 
 @dataclass(frozen=True)

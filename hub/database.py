@@ -10,11 +10,12 @@ import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, InterfaceError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
@@ -24,11 +25,21 @@ from hub.errors import ConfigError, HubError, Unavailable
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 
-# PostgreSQL's classes for a connection, a machine or a disk in trouble, and for "try that transaction once more".
-TROUBLE = ("08", "53", "57", "58", "25006", "XX")
+# What is an item's own fault is listed, and all else is trouble: a refusal may be final for its sender, a 503 is not.
+# PostgreSQL's classes for values that do not fit, broken constraints, limits, and what a trigger says no to; then "try
+# that once more".
+OWN_FAULT = ("22", "23", "54", "P0")
 CONFLICTS = {"40001", "40P01", "55P03"}
-SQLITE_TROUBLE = ("locked", "full", "disk i/o", "readonly", "unable to open", "malformed", "not a database")
+# Not the item's: numbers that PostgreSQL gives are behind, as after a restore.
+OUR_KEYS = "event_pkey"
+SQLITE_OWN_FAULT = {sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE}
+# The log that a long reader made grow is cut back once it has gone.
+PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"journal_size_limit={64 * 1024 * 1024}")
 POOL = 5
+# More than the server allows a statement, for a server that is not there any more to say so.
+ANSWER_WITHIN = 15.0
+TRANSACTION_TIMEOUT = "12s"
+CLOSED_WITHIN = 5.0
 
 
 class Conflict(HubError):
@@ -84,7 +95,7 @@ def sqlite_engine(url: URL, begin: str, *, query_only: bool = False) -> Engine:
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, record: Any) -> None:
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"query_only={int(query_only)}"):
+        for pragma in (*PRAGMAS, f"query_only={int(query_only)}"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -109,7 +120,6 @@ class Postgres(Database):
         settings = {
             "synchronous_commit": "on",
             "lock_timeout": "5s",
-            # It also ends what waits for a process that was stopped between the parts of one statement.
             "statement_timeout": "10s",
             # A process that was stopped in the middle of a transaction must not keep a route's lock from others.
             "idle_in_transaction_session_timeout": "10s",
@@ -121,6 +131,7 @@ class Postgres(Database):
             pool_timeout=5,
             connect_args={"timeout": 5, "server_settings": settings},
         )
+        event.listen(self._engine.sync_engine, "connect", _end_long_transactions)
 
     async def write(self, work: Work[T]) -> T:
         try:
@@ -130,7 +141,7 @@ class Postgres(Database):
 
     async def _transact(self, work: Work[T]) -> T:
         try:
-            async with self._engine.begin() as connection:
+            async with asyncio.timeout(ANSWER_WITHIN), self._engine.begin() as connection:
                 return await connection.run_sync(work)
         except Exception as error:
             raise translated(error) from error
@@ -139,24 +150,56 @@ class Postgres(Database):
         return await self.write(work)
 
     async def close(self) -> None:
-        await self._engine.dispose()
+        # A connection whose other end is gone without a word never says goodbye.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSED_WITHIN):
+                await self._engine.dispose()
+
+
+def _end_long_transactions(connection: Any, record: Any) -> None:
+    """Between the parts of one statement a stopped process keeps its locks from all other time limits.
+
+    The limit that meets it is there from PostgreSQL 17 on.
+    """
+    connection.run_async(_limit_transactions)
+
+
+async def _limit_transactions(connection: Any) -> None:
+    if connection.get_server_version().major >= 17:
+        await connection.execute(f"SET transaction_timeout = '{TRANSACTION_TIMEOUT}'")
 
 
 def translated(error: Exception) -> Exception:
-    """The hub's reading of a database error: Unavailable, Conflict, or the error itself."""
+    """The hub's reading of a database error: Conflict, Unavailable, or as it is where the item itself is at fault."""
     if isinstance(error, DBAPIError):
-        state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
-        if isinstance(state, str):
-            if state in CONFLICTS:
-                return Conflict(str(error.orig))
-            return Unavailable(str(error.orig)) if state.startswith(TROUBLE) else error
-        said = str(error.orig).lower()
-        if error.connection_invalidated or any(word in said for word in SQLITE_TROUBLE):
-            return Unavailable(str(error.orig))
-        return Unavailable(str(error.orig)) if isinstance(error, InterfaceError) and "closed" in said else error
+        return _translated(error)
     if isinstance(error, OSError | TimeoutError | PoolTimeout):
         return Unavailable(f"{type(error).__name__}: {error}")
     return error
+
+
+def _translated(error: DBAPIError) -> Exception:
+    said = str(error.orig)
+    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    if state in CONFLICTS:
+        return Conflict(said)
+    if error.connection_invalidated:
+        return Unavailable(said)
+    if isinstance(state, str):
+        own = state.startswith(OWN_FAULT) and OUR_KEYS not in said
+    else:
+        code = getattr(error.orig, "sqlite_errorcode", None)
+        # Without a code it is the driver that cannot send a value: it is of no type that the database knows.
+        own = "closed" not in said and (
+            isinstance(error, IntegrityError | DataError | ProgrammingError) or _unfit(error)
+        )
+        own = own if code is None else code & 0xFF in SQLITE_OWN_FAULT
+    return error if own else Unavailable(said)
+
+
+def _unfit(error: DBAPIError) -> bool:
+    cause = error.orig and error.orig.__cause__
+    return isinstance(cause, ValueError | TypeError | OverflowError)
 
 
 def open_database(url: str) -> Database:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import structlog
@@ -16,7 +16,7 @@ from sqlalchemy import Row
 from hub.client import Exchange, Guard, connect, exchange, open_client
 from hub.config import Route
 from hub.connector import Connector, Context, Effect, Event, Receipt, Released
-from hub.errors import NotNow, Outcome, TryAgain, Unavailable
+from hub.errors import NotNow, Outcome, Stopping, TryAgain, Unavailable
 from hub.language import compile_template, names_for
 from hub.outcome import FAULT, is_fault, outcome_of
 from hub.runtime import Hub
@@ -25,6 +25,7 @@ from hub.store.claims import Claim
 from hub.store.effects import NewEffect, entity_scope, get_effect, put_effects
 from hub.store.records import Finished, record
 
+T = TypeVar("T")
 WRITE_AGAIN_AFTER = 0.5
 LONGEST_REASON = 2_000
 log = structlog.get_logger()
@@ -49,13 +50,17 @@ class KeptEffects:
     async def get(self, name: str) -> Effect | None:
         if self.fresh:
             return None
-        return await self.hub.database.read(lambda connection: get_effect(connection, self.scope, name))
+        return await patiently(
+            "effect", lambda: self.hub.database.read(lambda connection: get_effect(connection, self.scope, name))
+        )
 
     async def put(self, name: str, value: str, url: str | None = None) -> None:
         if not isinstance(value, str):
             raise TypeError(f"an effect's value is text, not {type(value).__name__}")
         self.fresh = False
-        await self.hub.writer.put(put_effects, NewEffect(self.scope, name, self.delivery_id, value, url))
+        effect = NewEffect(self.scope, name, self.delivery_id, value, url)
+        # What was done out there is done: given up here, it would be done again.
+        await patiently("effect", lambda: self.hub.writer.put(put_effects, effect))
 
     async def once(self, name: str, make: Callable[[], Awaitable[Effect]]) -> Effect:
         found = await self.get(name)
@@ -67,7 +72,10 @@ class KeptEffects:
 
 @dataclass
 class Line:
-    """A route as a worker runs it: its connector, open from the first attempt on, and its guarded client."""
+    """A route as a worker runs it: its connector, open from the first attempt on, and its guarded client.
+
+    `recording`: the deliveries whose outcome is known here and not written yet.
+    """
 
     name: str
     route: Route
@@ -76,6 +84,7 @@ class Line:
     http: httpx.AsyncClient
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
     opened: bool = False
+    recording: set[str] = field(default_factory=set)
 
     @property
     def timeout(self) -> float:
@@ -210,7 +219,11 @@ async def _record(
     except Exception as error:
         # An outcome that makes no sense (no number of seconds, say) is the connector's mistake too.
         finished = finish(hub, line, claim, fault(line, claim, type(error).__name__), spent, duration)
-    status = await written(hub, finished)
+    line.recording.add(claim.delivery.id)
+    try:
+        status = await _written(hub, line, claim, finished)
+    finally:
+        line.recording.discard(claim.delivery.id)
     log.info(
         "delivery.attempted",
         delivery=finished.delivery_id,
@@ -263,17 +276,38 @@ def finish(
 def without_secrets(hub: Hub, result: Receipt | Outcome) -> Receipt | Outcome:
     """The same outcome, its texts without secrets and cut to a bound, before anything is derived from them."""
     if isinstance(result, Receipt):
+        for text in (result.text, result.answer or "", result.url or ""):
+            if not isinstance(text, str):
+                raise TypeError(f"a Receipt holds text, not {type(text).__name__}")
         answer = None if result.answer is None else hub.redact(result.answer)
         url = None if result.url is None else hub.redact(result.url)
         return replace(result, text=hub.redact(result.text)[:LONGEST_REASON], url=url, answer=answer)
     return result.with_reason(hub.redact(str(result.reason))[:LONGEST_REASON])
 
 
+async def _written(hub: Hub, line: Line, claim: Claim, finished: Finished) -> str:
+    """Record the outcome; one that the database refuses is told in its place, or it would be tried for ever."""
+    try:
+        return await written(hub, finished)
+    except Unavailable:
+        raise
+    except Exception as error:
+        unwritable = fault(line, claim, f"{type(error).__name__} at the record")
+        return await written(hub, finish(hub, line, claim, unwritable, Exchange(), finished.duration))
+
+
 async def written(hub: Hub, finished: Finished) -> str:
     """Record until it is written, however long storage is away: the lease bounds what others may do meanwhile."""
+    return await patiently("record", lambda: hub.writer.put(record, finished))
+
+
+async def patiently(what: str, work: Callable[[], Awaitable[T]]) -> T:
+    """Do `work` until storage is there for it. Ends with the hub, or with the attempt that waits for it."""
     while True:
         try:
-            return await hub.writer.put(record, finished)
+            return await work()
+        except Stopping:
+            raise
         except Unavailable as trouble:
-            log.warning("record.waiting", delivery=finished.delivery_id, reason=str(trouble))
+            log.warning(f"{what}.waiting", reason=str(trouble))
             await asyncio.sleep(WRITE_AGAIN_AFTER)

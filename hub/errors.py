@@ -4,6 +4,7 @@ HubError
 ├── ConfigError           the hub does not start; names the line and the remedy
 ├── CommandError          a command could not do what was asked; exit 1
 ├── Unavailable           storage is in trouble: 503 now, tried again by whoever can
+│   └── Stopping              this process is ending: another one goes on
 ├── TemplateError         a condition or template failed; names the field
 ├── Refusal               a request that does not become an event
 │   ├── NotAuthenticated      401
@@ -40,6 +41,10 @@ class CommandError(HubError):
 
 class Unavailable(HubError):
     """The database cannot be written or read just now (gone, full, locked). Nothing was kept."""
+
+
+class Stopping(Unavailable):
+    """This process is ending and writes nothing more; another one will."""
 
 
 class TemplateError(HubError):

@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 import aiosmtplib
 import httpx
 
-from hub.errors import HoldRoute, HubError, Outcome, Rejected, TemplateError, TryAgain
+from hub.errors import HoldRoute, HubError, NotNow, Outcome, Rejected, TemplateError, TryAgain, Unavailable
 
 WRONG_KEY = {401, 407}
 WORTH_ANOTHER_TRY = {403, 404, 408, 409, 421, 423, 425, 429}
 SMTP_WRONG_KEY = {530, 534, 535}
 # More than a reason keeps: secrets are replaced before the rest is cut off, so none is cut in two.
 EXCERPT = 4_000
+STORAGE_BACK_AFTER = 1.0
 FAULT = "a fault in the connector"
 KNOWN = (
     HubError,
@@ -52,8 +53,16 @@ def outcome_of(error: BaseException, now: datetime) -> Outcome:
             return HoldRoute(f"the server's certificate is not trusted: {error.verify_message}")
         case aiosmtplib.SMTPException() | ConnectionError():
             return TryAgain("the connection broke before the answer; it may have arrived", destination=True)
-        case TemplateError():
-            return Rejected(str(error))
+        case HubError():
+            return _of_hub_error(error)
+    return TryAgain(f"{FAULT}: {type(error).__name__}")
+
+
+def _of_hub_error(error: HubError) -> Outcome:
+    if isinstance(error, Unavailable):
+        return NotNow("the hub's own storage could not be used during this attempt", STORAGE_BACK_AFTER)
+    if isinstance(error, TemplateError):
+        return Rejected(str(error))
     return TryAgain(f"{FAULT}: {type(error).__name__}")
 
 

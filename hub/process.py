@@ -124,7 +124,9 @@ async def tell_of_gone_routes(hub: Hub) -> None:
     for name in sorted(counts.keys() - hub.config.routes.keys()):
         waiting = counts[name].get("pending", 0) + counts[name].get("held", 0)
         if waiting:
-            remedy = f"put it back, or `hub replay --route {name} --to OTHER`, or `hub cancel --route {name}`"
+            remedy = (
+                f"put it back, or `hub replay --status gone --route {name} --to OTHER`, or `hub cancel --route {name}`"
+            )
             log.warning("route.gone", route=name, waiting=waiting, remedy=remedy)
 
 

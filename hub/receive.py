@@ -73,8 +73,17 @@ class Receiving:
             return await self._keep(incoming, fingerprint)
         except Refusal as refusal:
             self._counts[incoming.store, refusal.code] += 1
-            await self.hub.writer.put(keep_refusals, self._refusal(refusal, incoming, signed=True))
+            await self._keep_signed(self._refusal(refusal, incoming, signed=True))
             raise
+
+    async def _keep_signed(self, refusal: NewRefusal) -> None:
+        """Keep it before its answer. One that the database cannot keep is still refused for its own reason."""
+        try:
+            await self.hub.writer.put(keep_refusals, refusal)
+        except Unavailable:
+            raise
+        except Exception as error:
+            log.warning("refusal.unwritable", store=refusal.store, error=type(error).__name__)
 
     async def _keep(self, incoming: Incoming, fingerprint: str) -> Kept:
         parsed = parse(incoming.body)

@@ -29,8 +29,11 @@ def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
 
 
 def telling_parts(secret: str) -> set[str]:
-    """The secret, and of a URL what gives access by itself: password, path, query, and their unguessable steps."""
-    found = {secret}
+    """The secret, and what of it gives access by itself.
+
+    Of `Bearer abc…` the words; of a URL its password, path, query and their unguessable steps.
+    """
+    found = {secret, *(word for word in secret.split() if len(word) > SHORTEST_PART)}
     try:
         parts = urlsplit(secret)
     except ValueError:

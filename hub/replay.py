@@ -4,10 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hub.errors import CommandError
+import structlog
+
+from hub.database import Conflict
+from hub.errors import CommandError, Unavailable
 from hub.runtime import Hub
 from hub.store import replays, routes
 from hub.store.replays import BATCH, Filter
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -27,18 +32,24 @@ async def preview_replay(
     hub: Hub, found: Filter, most: int | None = None, to_route: str | None = None
 ) -> ReplayPreview:
     """Count what a replay would take; changes nothing. Raises CommandError for a route that is not there."""
-    by_status = await hub.database.read(lambda connection: replays.count(connection, found))
     ordered = [name for name, route in hub.config.routes.items() if route.ordered]
     if to_route is not None:
         _known(hub, to_route)
         names = list(hub.config.routes)
         events, sent = await hub.database.read(lambda c: replays.count_along(c, found, to_route, names))
         going = min(events, most) if most else events
+        gone = found.status == replays.GONE
+        by_status = {replays.GONE: events} if gone else await _by_status(hub, found)
         return ReplayPreview(by_status, going, sent, going if to_route in ordered else 0)
     sent = await hub.database.read(lambda connection: replays.count_sent(connection, found))
     late = await hub.database.read(lambda connection: replays.out_of_order(connection, found, ordered))
+    by_status = await _by_status(hub, found)
     matching = sum(by_status.get(status, 0) for status in replays.DONE)
     return ReplayPreview(by_status, min(matching, most) if most else matching, sent, late)
+
+
+async def _by_status(hub: Hub, found: Filter) -> dict[str, int]:
+    return await hub.database.read(lambda connection: replays.count(connection, found))
 
 
 async def start_replay(hub: Hub, who: str, found: Filter, **options: Any) -> str:
@@ -55,7 +66,13 @@ async def advance_replays(hub: Hub) -> int:
     """One more batch of each running replay; how many are running."""
     running = await hub.database.read(replays.running)
     for replay_id in running:
-        await _advance(hub, replay_id)
+        try:
+            await _advance(hub, replay_id)
+        except (Unavailable, Conflict):
+            raise
+        except Exception:
+            # It must not keep the replays after it waiting.
+            log.exception("replay.fault", replay=replay_id)
     return len(running)
 
 

@@ -75,7 +75,7 @@ async def open_hub(config: Config, database: Database, bells: Bells) -> AsyncIte
     keeping_time = asyncio.create_task(keep_time(database, clock), name="clock")
     fingerprints = {name: route_fingerprint(route) for name, route in config.routes.items()}
     try:
-        await database.write(lambda connection: ensure_routes(connection, fingerprints))
+        await database.write(lambda connection: ensure_routes(connection, hub.now(), fingerprints))
         yield hub
     finally:
         keeping_time.cancel()
@@ -86,10 +86,7 @@ async def set_clock(database: Database, clock: Clock) -> None:
     """Measure the database's clock against this machine's, and go by the database's."""
     if database.dialect != "postgresql":
         return
-    before = system_time()
-    theirs = await database.read(database_time)
-    after = system_time()
-    clock.offset = theirs - (before + (after - before) / 2)
+    clock.offset = await database.read(offset_of_database)
     if abs(clock.offset) > MOST_SKEW:
         log.warning("clock.apart", seconds=round(clock.offset.total_seconds(), 3), remedy="set this machine's clock")
 
@@ -102,10 +99,12 @@ async def keep_time(database: Database, clock: Clock) -> None:
             await set_clock(database, clock)
 
 
-def database_time(connection: Connection) -> datetime:
-    """PostgreSQL's idea of the time."""
+def offset_of_database(connection: Connection) -> timedelta:
+    """How far PostgreSQL's clock is ahead of this machine's; the wait for a connection is no part of it."""
+    before = system_time()
     micros = connection.execute(text("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"))
-    return from_micros(micros.scalar_one())
+    theirs = from_micros(micros.scalar_one())
+    return theirs - (before + (system_time() - before) / 2)
 
 
 def storage_reason(hub: Hub) -> str | None:

@@ -131,6 +131,13 @@ def _after_probe(breaker: Breaker, broken: bool, result: Outcome, now: datetime)
     return replace(breaker, failures=breaker.failures + 1, reason=result.reason, probe_at=now + wait, probe_wait=wait)
 
 
+def next_free(next_free_at: datetime | None, interval: timedelta | None, now: datetime) -> datetime | None:
+    """`next_free_at`, but no later than the rate can have made it: clocks are set back, rates are raised."""
+    if next_free_at is None or interval is None:
+        return None
+    return min(next_free_at, now + RATE_TOLERANCE + interval)
+
+
 def tokens(next_free_at: datetime | None, interval: timedelta | None, now: datetime, most: int) -> int:
     """How many deliveries a route's rate lets go now, at most `most`. GCRA with a small tolerance.
 

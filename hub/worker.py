@@ -153,6 +153,7 @@ class Worker:
             ordered=route.ordered,
             max_age=route.max_age,
             alone=alone,
+            recording=line.recording,
         )
 
     def _start(self, line: Line, one: Claim) -> asyncio.Task[None]:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from hub.clock import Clock
 from hub.database import Conflict, Database
-from hub.errors import Unavailable
+from hub.errors import Stopping, Unavailable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,7 +44,7 @@ class Writer:
 
     Raises Unavailable when storage is in trouble (nothing kept), else what the database said of that very item.
     `prepare` is called first in each transaction, with all its items: for locks that must be taken in one order.
-    Items of one kind are handed over in the order they came; kinds in the order in which they first came.
+    Items of one kind are handed over in the order they came; kinds in the order of their names.
     """
 
     def __init__(self, database: Database, clock: Clock, prepare: Prepare = lambda connection, items: None) -> None:
@@ -65,7 +65,7 @@ class Writer:
     def submit(self, batch: Batch[Item, Result], item: Item) -> "asyncio.Future[Result]":
         """The same without waiting: the future of the item's result."""
         if self._closing:
-            raise Unavailable("the hub is stopping")
+            raise Stopping("the hub is stopping")
         done: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append(Waiting(batch, item, done))
         self._awake.set()
@@ -97,7 +97,8 @@ class Writer:
 
     async def _commit(self, items: list[Waiting[Any, Any]]) -> None:
         groups: dict[Batch[Any, Any], list[Waiting[Any, Any]]] = {}
-        for waiting in items:
+        # In one order in every process, or two of them wait for each other's rows.
+        for waiting in sorted(items, key=lambda one: one.batch.__qualname__):
             groups.setdefault(waiting.batch, []).append(waiting)
         now = self._clock.now()
 

@@ -66,7 +66,7 @@ class Memory:
         tables = [table for table in SQLModel.metadata.tables.values() if table is not SCHEMA_VERSION]
         self.write(lambda connection: [connection.execute(table.delete()) for table in tables])
         fingerprints = {name: route_fingerprint(route) for name, route in self.config.routes.items()}
-        self.write(lambda connection: ensure_routes(connection, fingerprints))
+        self.write(lambda connection: ensure_routes(connection, self.clock.now(), fingerprints))
 
     def close(self) -> None:
         self._engine.dispose()

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Row, update
 
 from hub.connector import Receipt
 from hub.errors import Hold, HoldRoute, NotNow, Outcome, Rejected, Skip, TryAgain
@@ -220,6 +220,35 @@ async def test_a_start_with_changed_settings_probes_at_once(tmp_path: Path, data
         await lab.finish(await lab.claim_one(limit=1), HoldRoute("wrong key"))
     async with open_lab(tmp_path, database_url) as lab:
         await lab.claim_none()
+    async with open_lab(tmp_path, database_url, {"one": route("Looks")}) as lab:
+        assert (await lab.claim_one()).probe
+
+
+async def broken_with_all_far_off(lab: Lab) -> None:
+    """An open breaker, and everything on the route at a late step of its schedule."""
+    await lab.orders(2)
+    for claimed in (await lab.claim()).claims:
+        await lab.finish(claimed, TryAgain("no connection", 7000, destination=True))
+    await lab.orders(1)
+    await lab.finish(await lab.claim_one(), HoldRoute("wrong key"))
+    await lab.write(lambda c: c.execute(update(DELIVERY).values(next_attempt_at=lab.hub.now() + timedelta(hours=5))))
+
+
+async def test_resume_probes_at_once_also_where_nothing_is_due(lab: Lab) -> None:
+    await broken_with_all_far_off(lab)
+    await lab.claim_none()
+    assert await resume_route(lab.hub, "asha", "one")
+    oldest = min(await lab.rows(DELIVERY), key=lambda row: row.event_seq)
+    probe = await lab.claim_one()
+    assert (probe.probe, probe.delivery.id) == (True, oldest.id)
+    await lab.claim_none()
+
+
+async def test_a_start_with_changed_settings_probes_at_once_also_where_nothing_is_due(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with open_lab(tmp_path, database_url) as lab:
+        await broken_with_all_far_off(lab)
     async with open_lab(tmp_path, database_url, {"one": route("Looks")}) as lab:
         assert (await lab.claim_one()).probe
 

@@ -15,7 +15,7 @@ from hub.runtime import Hub
 from hub.store import DELIVERY, EFFECT
 from hub.store.replays import Filter
 from hub.store.routes import pause
-from hub.store.workers import end_leases
+from hub.store.workers import due_bells, end_leases
 from tests import hubdb
 from tests.hubdb import Lab, document, open_lab, route
 
@@ -229,6 +229,31 @@ async def test_slots_are_counted_in_the_claim(tmp_path: Path, database_url: str)
         await lab.claim_none(worker="two")
         await lab.finish(first[0], Receipt("done"))
         assert (await lab.claim_one(worker="two")).delivery.id == rows[3].id
+
+
+async def test_a_clock_that_is_set_back_keeps_no_rated_route_waiting(tmp_path: Path, database_url: str) -> None:
+    async with open_lab(tmp_path, database_url, {"one": route(rate="1/s")}) as lab:
+        lab.later(86_400)
+        await lab.orders(1)
+        await lab.claim_one()
+        lab.later(-86_400)
+        (row,) = await lab.orders(1)
+        await lab.claim_none()
+        lab.later(3)
+        assert (await lab.claim_one()).delivery.id == row.id
+
+
+async def test_the_lease_of_one_that_was_cancelled_under_way_ends_also_on_an_idle_route(lab: Lab) -> None:
+    row = await lab.order()
+    await lab.claim_one()
+    await cancel_deliveries(lab.hub, "asha", [row.id])
+    bells = await lab.hub.database.read(lambda c: due_bells(c, lab.hub.now(), ["one"]))
+    assert bells == []
+    lab.later(LEASE + 1)
+    assert await lab.hub.database.read(lambda c: due_bells(c, lab.hub.now(), ["one"])) == ["deliver:one"]
+    await lab.claim_none()
+    assert (await lab.delivery(row.id)).lease_until is None
+    assert await lab.hub.database.read(lambda c: due_bells(c, lab.hub.now(), ["one"])) == []
 
 
 async def test_the_rate_is_counted_in_the_claim(tmp_path: Path, database_url: str) -> None:

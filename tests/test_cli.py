@@ -339,10 +339,10 @@ async def test_what_waits_for_a_route_that_is_gone_goes_along_another(console: C
         config = write_config(tmp_path, config_of({"new": route(sink.url, events=["none"])}))
         async with hub_process(config, "up") as hub:
             said = await hub.said("route.gone", route="old")
-            assert (said["waiting"], "hub replay --route old --to OTHER" in said["remedy"]) == (2, True)
+            assert (said["waiting"], "hub replay --status gone --route old --to OTHER" in said["remedy"]) == (2, True)
             assert (
                 "2 events would be sent along route new"
-                in (await desk.hub("replay", "--route", "old", "--to", "new", "--yes")).out
+                in (await desk.hub("replay", "--status", "gone", "--route", "old", "--to", "new", "--yes")).out
             )
             await sink.wait(2)
             (left,) = (await desk.ask("events", "--type", "product.created"))["events"]

@@ -357,3 +357,14 @@ def test_the_schema_has_every_setting_with_its_meaning() -> None:
     settings_of_hub = [one for part in parts if part.get("title") != "Settings" for one in part["properties"].values()]
     assert all("description" in one or "$ref" in one for one in settings_of_hub)
     assert all("description" in part for part in parts)
+
+
+def test_two_stores_have_no_secret_in_common(tmp_path: Path) -> None:
+    """What one shop signed would be another's event too."""
+    text = "\n".join(
+        f"  {name}: {{url: 'https://{name}.example', webhook_secrets: [{name}-{'x' * 16}, {CANARY}]}}"
+        for name in ("one", "two")
+    )
+    (problem,) = problems(tmp_path, f"stores:\n{text}\n")
+    assert problem.startswith("config.yaml:3: stores.two.webhook_secrets[1]: is store one's too")
+    assert CANARY not in problem

@@ -20,7 +20,9 @@ ROUTES = {
     "elsewhere": route(stores=["other"]),
     "broken": route(when="data.totl > 1", events=["order.placed"]),
 }
-STORES = {name: {"url": "http://shop.test", "webhook_secrets": [hubdb.SECRET]} for name in ("main", "other")}
+STORES = {
+    name: {"url": "http://shop.test", "webhook_secrets": [f"{hubdb.SECRET} {name}"]} for name in ("main", "other")
+}
 
 
 async def test_deliveries_and_the_reasons_for_routes_not_taken(tmp_path: Path, database_url: str) -> None:

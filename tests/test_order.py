@@ -145,7 +145,9 @@ async def test_one_cancelled_under_way_still_holds_its_entity(tmp_path: Path, da
 
 
 async def test_two_stores_have_entities_of_their_own(tmp_path: Path, database_url: str) -> None:
-    stores = {name: {"url": "http://shop.test", "webhook_secrets": [hubdb.SECRET]} for name in ("main", "other")}
+    stores = {
+        name: {"url": "http://shop.test", "webhook_secrets": [f"{hubdb.SECRET} {name}"]} for name in ("main", "other")
+    }
     async with open_lab(tmp_path, database_url, ORDERED, stores=stores) as lab:
         await lab.keep(event("a", 1))
         await lab.keep(event("a", 1), store="other")

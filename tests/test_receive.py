@@ -161,12 +161,13 @@ async def test_an_id_of_its_own_tells_repeats(tmp_path: Path, database_url: str)
 
 
 async def test_each_store_has_its_own_events(tmp_path: Path, database_url: str) -> None:
-    stores = {name: {"url": "http://shop.test", "webhook_secrets": [SECRET]} for name in ("main", "other")}
+    secrets = {"main": SECRET, "other": NEW_SECRET}
+    stores = {name: {"url": "http://shop.test", "webhook_secrets": [secret]} for name, secret in secrets.items()}
     async with open_lab(tmp_path, database_url, stores=stores) as lab:
         receiving = Receiving(lab.hub)
         body = to_bytes(document(orderId="ord_1"))
-        for name in stores:
-            assert not (await receiving.receive(incoming(body, store=name))).duplicate
+        for name, secret in secrets.items():
+            assert not (await receiving.receive(incoming(body, secret, store=name))).duplicate
         assert {row.store for row in await lab.rows(EVENT)} == {"main", "other"}
 
 

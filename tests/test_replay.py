@@ -9,7 +9,7 @@ from sqlalchemy import Row
 
 from hub.connector import Context, Event, Receipt
 from hub.deliver import attempt, context_of, delivery_key, event_of
-from hub.errors import CommandError, Hold, NotNow, Rejected, Skip
+from hub.errors import CommandError, Hold, NotNow, Rejected, Skip, TryAgain
 from hub.replay import advance_replays, cancel_route, pause_route, preview_replay, start_replay, stop_replay
 from hub.store import AUDIT, DELIVERY, EVENT, REPLAY
 from hub.store.claims import Claim
@@ -341,6 +341,22 @@ async def test_along_another_route_the_preview_counts_events_and_what_was_sent_t
         assert (preview.would_replay, preview.already_sent, preview.out_of_order) == (1, 1, 1)
 
 
+async def test_along_another_route_what_waits_for_one_that_is_gone_and_nothing_of_its_past(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with open_lab(tmp_path, database_url, {"old": route()}) as lab:
+        done, waits = await lab.orders(2)
+        await lab.finish(await lab.claim_one("old", limit=1), Receipt("done"))
+    async with open_lab(tmp_path, database_url, {"one": route(events=["none"])}) as lab:
+        found = Filter(route="old", status="gone")
+        preview = await preview_replay(lab.hub, found, to_route="one")
+        assert (preview.by_status, preview.would_replay) == ({"gone": 1}, 1)
+        await start_replay(lab.hub, "asha", found, to_route="one")
+        assert (await lab.claim_one("one")).delivery.event_id == waits.event_id
+        assert (await lab.delivery(done.id)).status == "delivered"
+        assert (await lab.delivery(waits.id)).error_key == "moved"
+
+
 async def test_along_another_route_only_the_named_delivery_moves_away(tmp_path: Path, database_url: str) -> None:
     async with open_lab(tmp_path, database_url, {"old": route(), "older": route()}) as lab:
         rows = {row.route: row for row in await lab.orders(1)}
@@ -349,6 +365,38 @@ async def test_along_another_route_only_the_named_delivery_moves_away(tmp_path: 
         assert (await lab.delivery(rows["old"].id)).error_key == "moved"
         assert (await lab.delivery(rows["older"].id)).status == "pending"
         assert (await lab.claim_one("one")).delivery.event_id == rows["old"].event_id
+
+
+async def test_one_along_a_route_that_is_gone_since_ends_and_keeps_no_other_waiting(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with open_lab(tmp_path, database_url, {"one": route(), "two": route(events=["none"])}) as lab:
+        rows = await settled(lab, Rejected("no"), Rejected("no"))
+        many = [same_but(rows[0], id=f"{rows[0].id}{n:04}", event_id=f"evt_{n}") for n in range(BATCH)]
+        events = [same_but(await lab.row(EVENT, EVENT.c.id == rows[0].event_id), id=f"evt_{n}", seq=10**9 + n,
+                           dedupe_key=str(n).encode()) for n in range(BATCH)]  # fmt: skip
+        await lab.write(lambda connection: connection.execute(EVENT.insert(), events))
+        await lab.write(lambda connection: connection.execute(DELIVERY.insert(), many))
+        stuck = await start_replay(lab.hub, "asha", Filter(status="dead"), to_route="two")
+        other = await start_replay(lab.hub, "asha", Filter(status="dead"))
+    async with open_lab(tmp_path, database_url) as lab:
+        assert await advance_replays(lab.hub) == 2
+        states = {row.id: row.state for row in await lab.rows(REPLAY)}
+        assert states == {stuck: "stopped", other: "done"}
+        told = await lab.row(AUDIT, AUDIT.c.action == "replay.stop")
+        assert told.detail["reason"] == "route two is gone"
+
+
+async def test_what_is_replayed_goes_by_its_routes_schedule_of_today(tmp_path: Path, database_url: str) -> None:
+    async with open_lab(tmp_path, database_url) as lab:
+        (row,) = await settled(lab, Rejected("no"))
+    longer = {"one": route(retry={"schedule": ["1s"] + ["1h"] * 8})}
+    async with open_lab(tmp_path, database_url, longer) as lab:
+        await start_replay(lab.hub, "asha", Filter(ids=(row.id,)))
+        await lab.finish(await lab.claim_one(), TryAgain("HTTP 500"))
+        now = await lab.delivery(row.id)
+        assert (now.next_attempt_at - lab.hub.now()).total_seconds() < 2
+        assert now.budget - now.attempts == 9
 
 
 async def test_what_is_not_there_is_said(lab: Lab) -> None:

@@ -20,7 +20,9 @@ Ids = Annotated[list[str] | None, typer.Argument(help="Deliveries, or events for
 
 def replay(
     ids: Ids = None,
-    status: Annotated[str | None, typer.Option(help="dead, skipped or delivered.")] = None,
+    status: Annotated[
+        str | None, typer.Option(help="dead, skipped or delivered; gone, with --to: what waits for a gone route.")
+    ] = None,
     route: Annotated[str | None, typer.Option(help="Only along this route.")] = None,
     store: Store = None,
     entity: Entity = None,

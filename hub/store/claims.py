@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, and_, bindparam, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from hub.schedule import POISON, after_taking, tokens
+from hub.schedule import POISON, after_taking, next_free, tokens
 from hub.store import ATTEMPT, DELIVERY, EVENT, ROUTE_STATE, WORKER, among, is_postgres
 from hub.store.wide import insert_rows
 
@@ -35,6 +35,7 @@ TAKE = (
         DELIVERY.c.id.in_(bindparam("ids", expanding=True)),
         among(DELIVERY.c.status, "pending"),
         DELIVERY.c.next_attempt_at <= bindparam("now"),
+        DELIVERY.c.lease_until.is_(None),
     )
     .values(
         attempts=DELIVERY.c.attempts + 1,
@@ -52,7 +53,8 @@ STARTED = ("delivery_id", "number", "worker", "started_at")
 class ClaimRequest:
     """What a route's loop asks for: at most `limit` deliveries, under the route's own bounds.
 
-    `alone`: only deliveries that ended two processes, one of them, with nothing else beside it.
+    `alone`: only deliveries that ended two processes, one of them, with nothing else beside it. `recording`: those
+    whose outcome the worker has and could not write yet; they are not lost, whatever became of their lease.
     """
 
     route: str
@@ -64,6 +66,7 @@ class ClaimRequest:
     ordered: bool = False
     max_age: timedelta | None = None
     alone: bool = False
+    recording: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ class Claimed:
     suspect: bool = False
 
 
-def ensure_routes(connection: Connection, fingerprints: dict[str, str]) -> None:
+def ensure_routes(connection: Connection, now: datetime, fingerprints: dict[str, str]) -> None:
     """A RouteState for each configured route; one whose settings changed is probed at once."""
     known = {row.route: row for row in connection.execute(select(ROUTE_STATE))}
     for route, fingerprint in sorted(fingerprints.items()):
@@ -98,6 +101,23 @@ def ensure_routes(connection: Connection, fingerprints: dict[str, str]) -> None:
             if known[route].opened_at is not None:
                 values |= {"probe_at": known[route].opened_at, "probe_wait": 0.0}
             connection.execute(update(ROUTE_STATE).where(ROUTE_STATE.c.route == route).values(**values))
+            if known[route].opened_at is not None:
+                probe_at_once(connection, now, route)
+
+
+def probe_at_once(connection: Connection, now: datetime, route: str) -> None:
+    """Something for a probe: the oldest delivery that waits becomes due, however far its schedule has come."""
+    oldest = (
+        select(DELIVERY.c.id)
+        .where(DELIVERY.c.route == route, among(DELIVERY.c.status, "pending"), DELIVERY.c.lease_until.is_(None))
+        .order_by(DELIVERY.c.event_seq)
+        .limit(1)
+    )
+    connection.execute(
+        update(DELIVERY)
+        .where(DELIVERY.c.id == oldest.scalar_subquery(), DELIVERY.c.next_attempt_at > now)
+        .values(next_attempt_at=now)
+    )
 
 
 def claim(connection: Connection, now: datetime, items: Sequence[ClaimRequest]) -> list[Claimed]:
@@ -109,7 +129,7 @@ def claim(connection: Connection, now: datetime, items: Sequence[ClaimRequest]) 
 
 def _claim(connection: Connection, now: datetime, request: ClaimRequest) -> Claimed:
     state = connection.execute(STATE, {"route": request.route}).one()
-    in_flight, suspects = settle_expired(connection, now, request.route, request.worker)
+    in_flight, suspects = settle_expired(connection, now, request.route, request.worker, request.recording)
     if state.paused_at is not None:
         return Claimed([], now + DAY)
     if state.stopped_until is not None and state.stopped_until > now:
@@ -120,9 +140,12 @@ def _claim(connection: Connection, now: datetime, request: ClaimRequest) -> Clai
     free = min(request.limit, request.concurrency - in_flight)
     if probing:
         free = min(free, 1 - in_flight)
-    allowed = tokens(state.next_free_at, request.interval, now, free)
+    free_at = next_free(state.next_free_at, request.interval, now)
+    allowed = tokens(free_at, request.interval, now, free)
     if allowed <= 0:
-        wake = state.next_free_at if free > 0 and state.next_free_at else now + DAY
+        if free_at != state.next_free_at:
+            set_state(connection, request.route, next_free_at=free_at)
+        wake = free_at if free > 0 and free_at else now + DAY
         return Claimed([], max(wake, now), suspects and free > 0)
     rows, suspect = _candidates(connection, now, request, state, allowed)
     fresh = _drop_aged(connection, now, request, state, rows)
@@ -131,16 +154,19 @@ def _claim(connection: Connection, now: datetime, request: ClaimRequest) -> Clai
     return Claimed(claims, now if rows else _next_due(connection, now, request.route), suspect)
 
 
-def settle_expired(connection: Connection, now: datetime, route: str, me: str) -> tuple[int, bool]:
+def settle_expired(
+    connection: Connection, now: datetime, route: str, me: str, recording: Collection[str] = ()
+) -> tuple[int, bool]:
     """Close attempts whose lease ran out as `lost`; the number in flight, and whether a suspect came of it.
 
-    Only an ended process counts against a delivery: not `me`, and no other while my own last sign of life is as old
-    as theirs may be, after a sleep of the machine or an outage of the database.
+    Not those of `me` that are `recording`: after an outage their outcomes are about to be written. Only an ended
+    process counts against a delivery: not `me`, and no other while my own last sign of life is as old as theirs may
+    be, after a sleep of the machine or an outage of the database.
     """
     leased, first = connection.execute(LEASED, {"route": route}).one()
     if first is None or first > now:
         return leased, False
-    expired = connection.execute(
+    found = connection.execute(
         select(
             DELIVERY.c.id, DELIVERY.c.attempts, DELIVERY.c.budget, DELIVERY.c.lost, DELIVERY.c.status,
             DELIVERY.c.lease_until, ATTEMPT.c.worker, WORKER.c.seen_at,
@@ -148,7 +174,10 @@ def settle_expired(connection: Connection, now: datetime, route: str, me: str) -
         .join(ATTEMPT, and_(ATTEMPT.c.delivery_id == DELIVERY.c.id, ATTEMPT.c.number == DELIVERY.c.attempts))
         .outerjoin(WORKER, WORKER.c.id == ATTEMPT.c.worker)
         .where(DELIVERY.c.route == route, DELIVERY.c.lease_until <= now)
+        .order_by(DELIVERY.c.id)
+        .with_for_update(of=DELIVERY)
     ).all()  # fmt: skip
+    expired = [row for row in found if row.worker != me or row.id not in recording]
     suspects = False
     mine = connection.execute(select(WORKER.c.seen_at).where(WORKER.c.id == me)).scalar()
     awake = mine is not None and mine >= now - ALIVE_WITHIN
@@ -228,6 +257,8 @@ def due_deliveries(ordered: bool, probing: bool) -> Select[Any]:
             DELIVERY.c.route == bindparam("route"),
             among(DELIVERY.c.status, "pending"),
             DELIVERY.c.next_attempt_at <= bindparam("now"),
+            # One whose lease ran out and was not settled is still somebody's.
+            DELIVERY.c.lease_until.is_(None),
         )
     )
     if ordered:
@@ -303,11 +334,16 @@ def _update_state(
 ) -> None:
     values: dict[str, Any] = {}
     if claims and request.interval is not None:
-        values["next_free_at"] = after_taking(state.next_free_at, request.interval, now, len(claims))
+        free_at = next_free(state.next_free_at, request.interval, now)
+        values["next_free_at"] = after_taking(free_at, request.interval, now, len(claims))
     if claims and claims[0].probe:
         values["probe_id"] = claims[0].delivery.id
     if values:
-        connection.execute(update(ROUTE_STATE).where(ROUTE_STATE.c.route == request.route).values(**values))
+        set_state(connection, request.route, **values)
+
+
+def set_state(connection: Connection, route: str, **values: Any) -> None:
+    connection.execute(update(ROUTE_STATE).where(ROUTE_STATE.c.route == route).values(**values))
 
 
 def _next_due(connection: Connection, now: datetime, route: str) -> datetime:

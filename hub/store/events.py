@@ -137,7 +137,8 @@ def look_again(connection: Connection, now: datetime, event_id: str) -> None:
         .with_for_update()
     ).all()
     for row in rows:
-        if row.status == "pending":
+        # One that was cancelled while under way may still come back as delivered.
+        if row.status == "pending" or row.lease_until is not None:
             connection.execute(update(DELIVERY).where(DELIVERY.c.id == row.id).values(again=True))
         elif row.status == "delivered" or (row.status == "skipped" and row.error_key == "skip"):
             connection.execute(

@@ -134,8 +134,11 @@ def _change(connection: Connection, now: datetime, item: Finished, row: Row[Any]
     delivered = settlement.status == "delivered"
     if row.status != "pending":
         # Cancelled while under way: only a real delivery still counts.
-        values = {name: getattr(row, name) for name in SETTLED} | {"lease_until": None, "lost": 0}
-        return values | ({"status": "delivered", "error_key": None, "last_error": None} if delivered else {})
+        values = {name: getattr(row, name) for name in SETTLED} | {"lease_until": None, "lost": 0, "again": False}
+        if not delivered:
+            return values
+        values |= {"status": "delivered", "error_key": None, "last_error": None}
+        return values | (_looking_again(connection, now, row) if row.again else {})
     values = {
         "status": settlement.status,
         "next_attempt_at": settlement.due,
@@ -149,9 +152,13 @@ def _change(connection: Connection, now: datetime, item: Finished, row: Row[Any]
         "look": row.look,
     }
     if row.again and (delivered or settlement.outcome == "skip"):
-        look = fresh_look(connection, now, row)
-        values |= {name: look[name] for name in SETTLED if name in look}
+        values |= _looking_again(connection, now, row)
     return values
+
+
+def _looking_again(connection: Connection, now: datetime, row: Row[Any]) -> dict[str, Any]:
+    look = fresh_look(connection, now, row)
+    return {name: look[name] for name in SETTLED if name in look}
 
 
 def _lock_states(connection: Connection, items: Sequence[Finished]) -> Sequence[Row[Any]]:

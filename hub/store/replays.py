@@ -1,7 +1,7 @@
 """Replays: sending again on purpose, one or many, in batches, with a pace; and stopping half-way."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,12 +18,17 @@ BATCH = 500
 STUCK = ("dead", "held")
 DONE = ("delivered", "dead", "skipped")
 MOVED = "moved"
+# What waits for a route that is gone from the config, as a filter's status.
+GONE = "gone"
 GIVEN_BACK = ("status", "error_key", "last_error", "budget", "key_no", "lost", "replay_id")
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which deliveries: every given part must hold. `since` and `until` bound the delivery's creation."""
+    """Which deliveries: every given part must hold. `since` and `until` bound the delivery's creation.
+
+    `status` may be `gone` where they go along another route: those that wait for one that the config no longer has.
+    """
 
     ids: tuple[str, ...] = ()
     status: str | None = None
@@ -106,9 +111,10 @@ def meant_along(found: Filter, to_route: str, routes: Sequence[str]) -> ColumnEl
 
 def _events_of(found: Filter, routes: Sequence[str]) -> ColumnElement[bool]:
     if found.status or found.route or found.error_key:
-        stranded = and_(among(DELIVERY.c.status, "pending", "held"), DELIVERY.c.route.not_in(routes))
-        done = or_(DELIVERY.c.status.in_(DONE), stranded)
-        return EVENT.c.id.in_(select(DELIVERY.c.event_id).where(matching(found), done))
+        meant = and_(among(DELIVERY.c.status, "pending", "held"), DELIVERY.c.route.not_in(routes))
+        if found.status != GONE:
+            meant = or_(meant, DELIVERY.c.status.in_(DONE))
+        return EVENT.c.id.in_(select(DELIVERY.c.event_id).where(matching(_stored(found)), meant))
     conditions: list[Any] = []
     if found.ids:
         of_deliveries = select(DELIVERY.c.event_id).where(DELIVERY.c.id.in_(found.ids))
@@ -122,6 +128,11 @@ def _events_of(found: Filter, routes: Sequence[str]) -> ColumnElement[bool]:
     if found.until:
         conditions.append(EVENT.c.received_at <= found.until)
     return and_(*conditions)
+
+
+def _stored(found: Filter) -> Filter:
+    """The filter without `gone`, which no row holds as its status."""
+    return replace(found, status=None) if found.status == GONE else found
 
 
 def count_along(connection: Connection, found: Filter, to_route: str, routes: Sequence[str]) -> tuple[int, int]:
@@ -188,12 +199,17 @@ def advance(connection: Connection, now: datetime, replay_id: str, terms: dict[s
     replay = connection.execute(select(REPLAY).where(REPLAY.c.id == replay_id).with_for_update()).one()
     if replay.state != "running":
         return set()
+    if replay.to_route is not None and replay.to_route not in terms:
+        # The config has changed since it began: what it did stays, the rest has nowhere to go.
+        connection.execute(update(REPLAY).where(REPLAY.c.id == replay_id).values(state="stopped"))
+        audit(connection, now, replay.who, "replay.stop", replay=replay_id, reason=f"route {replay.to_route} is gone")
+        return set()
     left = BATCH if replay.most is None else min(BATCH, replay.most - replay.done)
     rows = _next_batch(connection, replay, left, list(terms)) if left > 0 else []
     dues = [_due(replay, number, now) for number in range(replay.done, replay.done + len(rows))]
     if replay.to_route is None:
         for row, due in zip(rows, dues, strict=True):
-            again(connection, row, due, replay)
+            again(connection, row, due, replay, terms.get(row.route))
     else:
         _all_along(connection, now, replay, list(zip(rows, dues, strict=True)), terms)
     connection.execute(
@@ -265,8 +281,9 @@ def _all_along(
 def _names(found: Filter, row: Row[Any]) -> bool:
     """Whether the filter means this very delivery, not only its event."""
     by_id = not found.ids or row.id in found.ids or row.event_id in found.ids
+    meant = _stored(found)
     return by_id and all(
-        getattr(found, name) in {None, getattr(row, name)} for name in ("route", "status", "error_key")
+        getattr(meant, name) in {None, getattr(row, name)} for name in ("route", "status", "error_key")
     )
 
 
@@ -287,14 +304,19 @@ def move_away(connection: Connection, row: Row[Any], replay: Row[Any]) -> None:
     )
 
 
-def again(connection: Connection, row: Row[Any], due: datetime, replay: Row[Any]) -> None:
-    """A done delivery is pending again: the same row and key, unless as new; attempts go on being numbered."""
+def again(connection: Connection, row: Row[Any], due: datetime, replay: Row[Any], terms: RouteTerms | None) -> None:
+    """A done delivery is pending again: the same row and key, unless as new; attempts go on being numbered.
+
+    It gets what its route's schedule is now, where the config still has that route.
+    """
+    span = row.span if terms is None else terms.span
     connection.execute(
         update(DELIVERY)
         .where(DELIVERY.c.id == row.id)
         .values(
             status="pending",
-            budget=row.attempts + row.span,
+            budget=row.attempts + span,
+            span=span,
             key_no=row.key_no + replay.as_new,
             next_attempt_at=due,
             lost=0,
@@ -318,7 +340,7 @@ def along(
     """Send an event along another route, whatever its conditions. `there`: its delivery, made if there is none."""
     if there is not None:
         if there.status in DONE and there.lease_until is None:
-            again(connection, there, due, replay)
+            again(connection, there, due, replay, terms)
         return
     fresh = new_delivery(event, replay.to_route, terms, now)
     fresh |= {"next_attempt_at": due, "replay_id": replay.id, "before": {"status": None, "attempts": 0}}

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row, func, select, update
 
 from hub.clock import new_id
 from hub.store import AUDIT, DELIVERY, ROUTE_STATE, among
+from hub.store.claims import probe_at_once
 
 
 def audit(connection: Connection, now: datetime, who: str, action: str, **detail: Any) -> None:
@@ -37,6 +38,8 @@ def resume(connection: Connection, now: datetime, route: str, who: str) -> bool:
     if state.opened_at is not None:
         values |= {"probe_at": now, "probe_wait": 0.0}
     connection.execute(update(ROUTE_STATE).where(ROUTE_STATE.c.route == route).values(**values))
+    if state.opened_at is not None:
+        probe_at_once(connection, now, route)
     audit(connection, now, who, "resume", route=route)
     return True
 

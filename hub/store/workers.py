@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, exists, literal, select, union_all, update
+from sqlalchemy import Connection, delete, exists, literal, or_, select, union_all, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.store import DELIVERY, EVENT, REPLAY, WORKER, among, is_postgres
@@ -42,8 +42,12 @@ def due_bells(connection: Connection, now: datetime, routes: Sequence[str]) -> l
     """The bells of all loops that have something to do, by one cheap look at the indexes."""
     checks = [
         select(literal(f"deliver:{route}").label("bell")).where(
-            exists().where(
-                DELIVERY.c.route == route, among(DELIVERY.c.status, "pending"), DELIVERY.c.next_attempt_at <= now
+            or_(
+                exists().where(
+                    DELIVERY.c.route == route, among(DELIVERY.c.status, "pending"), DELIVERY.c.next_attempt_at <= now
+                ),
+                # Of a delivery that was cancelled meanwhile nothing is due, and yet its lease must end.
+                exists().where(DELIVERY.c.route == route, DELIVERY.c.lease_until <= now),
             )
         )
         for route in routes

@@ -38,8 +38,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 # As stored; or held by a route that is paused, broken, or gone from the config.
 Status = Literal["pending", "held", "delivered", "dead", "skipped", "paused", "broken", "gone"]
-Done = Literal["delivered", "dead", "skipped"]
+Done = Literal["delivered", "dead", "skipped", "gone"]
 MOST_LISTED = 1000
+# One a day: what is slower has due times that no clock knows.
+SLOWEST_PACE = 1 / 86_400
 REFUSED_SHOWN = (
     "id", "at", "store", "status", "reason", "details", "remote", "signed", "cut", "event_id",
 )  # fmt: skip
@@ -107,7 +109,7 @@ class ReplayStarted(ReplayWanted):
     """`pace` in deliveries a second; `as_new` sends again what was sent before."""
 
     as_new: bool = False
-    pace: float | None = Field(None, gt=0, le=10_000)
+    pace: float | None = Field(None, ge=SLOWEST_PACE, le=10_000)
     who: str = "local"
 
 
@@ -253,6 +255,8 @@ async def explain(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
 
 def filter_of(asked: ReplayWanted, now: datetime) -> Filter:
     """The filter of a replay, with its times fixed. One that would take everything is refused."""
+    if asked.status == replays.GONE and asked.to_route is None:
+        raise WrongUsage("status gone: say along which route they go, with --to")
     if not (asked.ids or asked.status or asked.route or asked.entity or asked.error_key or asked.since):
         raise WrongUsage("say which: ids, or one of status, route, entity, error_key, since")
     return Filter(

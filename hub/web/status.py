@@ -93,7 +93,8 @@ def route_reasons(found: Findings) -> Iterator[str]:
             case "gone" if waiting:
                 yield (
                     f"{waiting} deliveries wait on route {route}, which is not in the config any more: put it back, or"
-                    f" `hub replay --route {route} --to ROUTE` sends them elsewhere, or `hub cancel --route {route}`"
+                    f" `hub replay --status gone --route {route} --to ROUTE` sends them elsewhere, or"
+                    f" `hub cancel --route {route}`"
                 )
             case "broken":
                 yield (

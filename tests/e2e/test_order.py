@@ -50,6 +50,8 @@ async def test_each_order_arrives_in_its_order(tmp_path: Path, postgres_url: str
         ordered = route(destination.url, ordered=True, concurrency=30, retry={"schedule": ["1s", "5m"]})
         config = write_config(tmp_path, config_of({"ordered": ordered}, database=postgres_url, redis=valkey_server.url))
         hubs = await stack.enter_async_context(cluster(config, clocks=(1, -1, -0.5, 0.5)))
+        for hub, hours in zip((*hubs.receivers, *hubs.workers), (1, -1, -0.5, 0.5), strict=True):
+            assert abs((await hub.said("clock.apart"))["seconds"] + hours * 3600) < 60
         load = await stack.enter_async_context(Load(hubs.urls))
         losing = asyncio.create_task(lose_bells(valkey_server, load))
         posted = await asyncio.gather(*(post_in_turn(load, order) for order in range(ORDERS)))

@@ -2,18 +2,18 @@
 
 import asyncio
 from collections import Counter
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from sqlalchemy import select
 
 from hub.config import load_config
-from hub.process import opened_database
+from hub.process import exclusive, opened_database
 from hub.store import ATTEMPT
 from hub.testing import Answer
 from tests.e2e.ledger import Destination, Load, balance
 from tests.hubs import HubProcess, command, config_of, hub_process, route, write_config
-from tests.servers import free_port
+from tests.servers import eventually, free_port
 
 LISTING = ("deliveries", "--status", "delivered", "--limit", "20", "--json")
 
@@ -23,6 +23,34 @@ async def refused_beside(config: Path, hub: HubProcess) -> None:
     code, _, errors = await command(config, "up")
     assert code == 1
     assert f"process {hub.pid}" in errors
+
+
+async def test_a_hub_and_a_command_wait_for_each_other_at_the_lock(tmp_path: Path) -> None:
+    """A hub waits while a command holds the database; a command that meets a hub at its start asks that hub."""
+    config = write_config(tmp_path, config_of({"all": route("http://127.0.0.1:9/")}))
+    loaded = load_config(config)
+    async with exclusive(loaded):
+        starting = asyncio.create_task(started(config))
+        # It has come to the lock, and must come past it.
+        await eventually(lambda: lock_is_waited_for(loaded.data_dir / "hub.lock"))
+        asking = asyncio.create_task(command(config, "events", "--json"))
+    code, _, errors = await asking
+    assert code == 0, errors
+    assert await starting == 0
+
+
+async def started(config: Path) -> int:
+    async with hub_process(config, "up") as hub:
+        return await hub.stop()
+
+
+def lock_is_waited_for(path: Path) -> bool:
+    """Whether another process has the lock's file open too."""
+    users = 0
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            users += link.resolve() == path
+    return users > 1
 
 
 async def test_a_hub_stopped_under_load_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
