@@ -26,7 +26,7 @@ import httpx
 from pydantic import BaseModel
 
 from hub.client import Guard, connect, open_client
-from hub.clock import new_id
+from hub.clock import new_id, system_time
 from hub.connector import Connector, Context, Effect, Event, Receipt, Secret
 from hub.errors import Outcome, Skip, TryAgain
 from hub.language import compile_template, names_for
@@ -95,6 +95,7 @@ class Bench:
     entity_effects: MemoryEffects = field(default_factory=MemoryEffects)
     key: str = field(default_factory=lambda: new_id("dlv"))
     texts: list[str] = field(default_factory=list)
+    now: Callable[[], datetime] = system_time
 
     def context(self, event: Event, attempt: int = 1) -> Context:
         """A Context as the hub makes it, for one attempt."""
@@ -110,6 +111,7 @@ class Bench:
             entity_effects=self.entity_effects,
             render=functools.partial(_render, event),
             log=self.log,
+            now=self.now,
         )
 
     async def _connect(self, host: str, port: int) -> socket.socket:
