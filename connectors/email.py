@@ -333,4 +333,4 @@ def _reply(code: int, text: str, reason: str | None = None) -> TryAgain | HoldRo
 
 
 def _told(code: int, text: str) -> str:
-    return f"{code} {clean(text, 200)}"
+    return f"{code} {clean(text, 1000)}"

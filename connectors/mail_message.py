@@ -50,6 +50,7 @@ HTML = """<!DOCTYPE html>
 
 SUBJECT_LENGTH = 200
 HEADER_LENGTH = 300
+NAME_LENGTH = 60
 LONGEST_KEY = 64
 NOT_IN_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 NOT_IN_AN_ADDRESS = re.compile(r'[\s<>"(),:;\\\[\]]')
@@ -118,7 +119,9 @@ def is_address(text: str) -> bool:
 
 
 def _address(address: str, name: str = "") -> Address:
-    return Address(display_name=header_text(name), addr_spec=address)
+    """The name is kept short, and without `"` and `\\`: folding what is longer, `email` loses the quotes around it."""
+    plain = header_text(name, NAME_LENGTH).replace('"', "'").replace("\\", "/")
+    return Address(display_name=plain, addr_spec=address)
 
 
 def _refuse_what_is_no_line(message: EmailMessage) -> None:

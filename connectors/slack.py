@@ -6,6 +6,7 @@ one way and as `{"ok": false}` with status 200 on the other; the tables below sa
 """
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
@@ -75,7 +76,11 @@ RATE_LIMITS = {"message_limit_exceeded", "rate_limited", "ratelimited"}
 GONE = {403, 404, 410}
 """Statuses by which a webhook says that it takes nothing any more, whatever word stands beside them."""
 
+WORD = re.compile(r"[a-z][a-z_]{1,80}")
 LONGEST_WORD = 200
+LONGEST_QUOTE = 4000
+"""More than a reason keeps: the hub takes secrets out before it cuts, so that none is cut in two."""
+
 MOST_DETAILS = 5
 
 MENTIONS = {"here": "<!here>", "channel": "<!channel>", "everyone": "<!everyone>"}
@@ -265,11 +270,13 @@ def _read_webhook_answer(response: httpx.Response) -> None:
         response.raise_for_status()
     if outcome := _known_error(answer, response) or _known_error({"error": said}, response):
         raise outcome
-    came = "a web page" if said.startswith("<") else f"“{clean(said)}”" if said else "nothing"
+    came = "a web page" if said.startswith("<") else f"“{clean(said, LONGEST_QUOTE)}”" if said else "nothing"
     if response.is_success:
         raise TryAgain(f"{came} came instead of Slack's answer", destination=True)
     if response.status_code in GONE and not said.startswith("<"):
-        reason = f"Slack answered {response.status_code} {clean(said)}".strip()
+        # Only a word of Slack's kind is told on: others echo the address, which is the secret.
+        word = str(answer.get("error", said))
+        reason = _reason({"error": word if WORD.fullmatch(word) else "without a word"}, response)
         raise HoldRoute(reason, status=response.status_code)
     response.raise_for_status()
 

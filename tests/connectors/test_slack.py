@@ -15,7 +15,7 @@ from hub.connector import Event
 from hub.errors import HoldRoute, Outcome, Rejected, TryAgain
 from hub.outcome import outcome_of
 from hub.testing import EVENT_TYPES, Answer, ConnectorTests, SlackServer, event_of, open_bench, sample
-from hub.testing.conformance import Bench
+from hub.testing.bench import Bench
 
 SECRET = "hooks-canary-XXXXXXXX"
 TOKEN = "xoxb-canary-token"
@@ -25,7 +25,7 @@ HOSTILE = "<!channel> & <@U1> <http://evil.test|your bank> &lt; *bold* \"quoted\
 
 class TestSlackWebhook(ConnectorTests):
     connector_class = Slack
-    outcomes: ClassVar[dict[str, type[Outcome]]] = {"403": HoldRoute, "410": HoldRoute}
+    outcomes: ClassVar[dict[str, type[Outcome]]] = {"403": HoldRoute, "404": HoldRoute, "410": HoldRoute}
 
     def settings(self, url: str) -> dict[str, Any]:
         return {"webhook_url": f"{url}/services/T0000000/B0000000/{SECRET}"}
