@@ -64,7 +64,9 @@ class Email(Connector):
         to: Annotated[tuple[str, ...], Field(description="Who gets it.", min_length=1, max_length=50)]
         reply_to: Annotated[
             Template | None,
-            Field(description="Where answers go, such as {{ data.customer.email | default('', true) }}."),
+            Field(
+                description="Where answers go, such as {{ data.customer.email | default('', true) }}; left out if none."
+            ),
         ] = None
         message_id_domain: Annotated[
             str | None, Field(description="The domain of Message-IDs; left out, the sender's.", pattern=DOMAIN)

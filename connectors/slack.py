@@ -113,7 +113,11 @@ class Slack(Connector):
             ),
         ] = None
         admin_url: Annotated[
-            Template | None, Field(description="A link to the store's admin, such as https://…/{{ data.orderId }}.")
+            Template | None,
+            Field(
+                description="A link to the store's admin, such as https://…/{{ data.orderId }}; left out for events "
+                "of which it cannot be made."
+            ),
         ] = None
         api_url: Annotated[str, Field(description="Slack's Web API; GovSlack has another.")] = "https://slack.com/api"
 

@@ -19,9 +19,11 @@ from pydantic import ValidationError
 
 from connectors.webhook import Webhook, event_as_json, signature
 from hub.connector import Event, Secret, TryAgain
+from hub.deliver import attempt
 from hub.errors import HoldRoute
 from hub.outcome import outcome_of
 from hub.testing import Answer, ConnectorTests, HttpSink, event_of, open_bench, sample
+from tests.hubdb import open_lab, route
 
 TLS = Path(__file__).parent / "tls"
 
@@ -129,6 +131,21 @@ async def test_it_signs_at_the_hubs_time_and_not_the_machines() -> None:
     moment = int(datetime(2031, 2, 3, 4, 5, 6, tzinfo=UTC).timestamp())
     assert request.headers["webhook-timestamp"] == str(moment)
     assert request.headers["webhook-signature"] == signature(Secret(OLD), bench.key, moment, request.body)
+
+
+async def test_a_hub_whose_machines_clock_is_off_signs_at_the_time_it_goes_by(tmp_path: Path) -> None:
+    async with HttpSink() as sink:
+        settings = {"connector": "webhook", "settings": {"url": sink.url, "signing_secrets": [OLD]}}
+        allow = {"allow": [f"127.0.0.1:{sink.port}"]}
+        async with open_lab(
+            tmp_path, f"sqlite:///{tmp_path}/hub.db", {"one": route() | settings}, network=allow
+        ) as lab:
+            await lab.order()
+            lab.later(40_000)
+            assert await attempt(lab.hub, lab.line("one"), await lab.claim_one("one", limit=1)) == "delivered"
+        (request,) = sink.received
+    ahead = int(request.headers["webhook-timestamp"]) - request.at.timestamp()
+    assert 39_900 < ahead < 40_001
 
 
 def test_a_secret_in_base64_may_come_without_its_padding() -> None:
