@@ -328,7 +328,7 @@ def _reason(answer: dict[str, Any], response: httpx.Response) -> str:
     """Slack's word, its status if that tells something, and what it adds for a person."""
     status = "" if response.is_success else f"{response.status_code} "
     more = "; ".join(_details(answer))
-    reason = f"Slack answered {status}{clean(answer.get('error', 'unknown_error'), LONGEST_WORD)}"
+    reason = f"Slack answered {status}{str(answer.get('error', 'unknown_error'))[:LONGEST_WORD]}"
     return f"{reason} ({more})" if more else reason
 
 
