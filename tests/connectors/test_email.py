@@ -26,7 +26,7 @@ from hub.connector import Event
 from hub.errors import HoldRoute, Outcome, Rejected, TryAgain
 from hub.outcome import outcome_of
 from hub.testing import EVENT_TYPES, event_of, open_bench, sample
-from hub.testing.bench import Bench
+from hub.testing.bench import TIMEOUT, Bench
 from hub.testing.smtp import DROP, HANG, Mail, MailConnectorTests, MailServer
 
 TLS = Path(__file__).parent / "tls"
@@ -364,7 +364,7 @@ async def test_what_a_reply_means(stage: str, reply: str, expected: type[Outcome
 @pytest.mark.parametrize("stage", ["CONNECT", "EHLO"])
 @pytest.mark.parametrize("fault", [DROP, HANG])
 async def test_a_fault_before_the_mail_says_that_nothing_was_sent(stage: str, fault: str) -> None:
-    async with open_bench(MailServer(), timeout=0.6) as bench:
+    async with open_bench(MailServer(), timeout=2 if fault == HANG else TIMEOUT) as bench:
         bench.counterpart.reply(stage, fault)
         outcome = await ended(bench)
     assert isinstance(outcome, TryAgain)
@@ -375,7 +375,7 @@ async def test_a_fault_before_the_mail_says_that_nothing_was_sent(stage: str, fa
 @pytest.mark.parametrize("stage", ["MAIL", "RCPT"])
 @pytest.mark.parametrize("fault", [DROP, HANG])
 async def test_a_fault_before_data_does_not_say_that_it_may_have_arrived(stage: str, fault: str) -> None:
-    async with open_bench(MailServer(), timeout=0.6) as bench:
+    async with open_bench(MailServer(), timeout=2 if fault == HANG else TIMEOUT) as bench:
         bench.counterpart.reply(stage, fault)
         outcome = await ended(bench)
     assert isinstance(outcome, TryAgain)
@@ -385,7 +385,7 @@ async def test_a_fault_before_data_does_not_say_that_it_may_have_arrived(stage: 
 
 @pytest.mark.parametrize("fault", [DROP, HANG])
 async def test_a_fault_after_the_message_says_that_it_may_have_arrived(fault: str) -> None:
-    async with open_bench(MailServer(), timeout=0.6) as bench:
+    async with open_bench(MailServer(), timeout=2 if fault == HANG else TIMEOUT) as bench:
         bench.counterpart.reply("DATA", fault)
         outcome = await ended(bench)
     assert isinstance(outcome, TryAgain)
@@ -405,7 +405,7 @@ async def test_a_421_at_the_second_recipient_sends_nothing_and_is_told(to: list[
 
 async def test_an_attempt_that_the_hub_would_end_says_itself_how_far_it_came() -> None:
     """The hub's own end of the attempt cannot know it, and would have to say that it may have arrived."""
-    async with open_bench(MailServer(), timeout=0.6) as bench:
+    async with open_bench(MailServer(), timeout=2) as bench:
         bench.counterpart.reply("RCPT", HANG)
         async with asyncio.timeout(bench.timeout):
             outcome = await ended(bench)
