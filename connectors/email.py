@@ -4,6 +4,7 @@ SMTP forgets nothing and compares nothing: the same Message-ID twice is two mail
 recorded the moment the server has taken the message, before the connection is closed in good manners.
 """
 
+import asyncio
 import contextlib
 import re
 import ssl
@@ -11,14 +12,14 @@ from collections.abc import AsyncIterator
 from email.message import EmailMessage
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import aiosmtplib
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from connectors.mail_message import HTML, SUBJECT, TEXT, Envelope, build, is_address
 from connectors.messages import clean, message_of
-from connectors.reach import connected, no_tls, tls_context
+from connectors.reach import SHARE, connected, no_tls, tls_context
 from hub.connector import (
     Connector,
     Context,
@@ -29,6 +30,7 @@ from hub.connector import (
     Rejected,
     Secret,
     Template,
+    TemplateError,
     TryAgain,
 )  # fmt: skip
 
@@ -38,6 +40,8 @@ ENHANCED = re.compile(r"([45])\.\d{1,3}\.\d{1,3}(?!\d)")
 DAILY_LIMIT = "5.4.5"
 UNKNOWN_MECHANISM = 504
 SMTP_WRONG_KEY = {530, 534, 535}
+SMTP_CLOSING = 421
+SMTP_TOO_LARGE = 552
 DOMAIN = r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,98}[A-Za-z0-9])?$"
 
 
@@ -59,7 +63,10 @@ class Email(Connector):
         from_name: Annotated[str, Field(description="The name beside it.")] = "Litekart"
         to: Annotated[tuple[str, ...], Field(description="Who gets it.", min_length=1, max_length=50)]
         reply_to: Annotated[
-            Template | None, Field(description="Where answers go, such as {{ data.customer.email }}.")
+            Template | None,
+            Field(
+                description="Where answers go, such as {{ data.customer.email | default('', true) }}; left out if none."
+            ),
         ] = None
         message_id_domain: Annotated[
             str | None, Field(description="The domain of Message-IDs; left out, the sender's.", pattern=DOMAIN)
@@ -84,7 +91,11 @@ class Email(Connector):
             for address in to:
                 if not is_address(address):
                     raise ValueError(f"{address!r} is no plain address such as ops@example.com")
-            return to
+            once: dict[tuple[str, str], str] = {}
+            for address in to:
+                local, _, domain = address.rpartition("@")
+                once.setdefault((local, domain.lower()), address)
+            return tuple(once.values())
 
         @model_validator(mode="after")
         def _complete(self) -> Self:
@@ -101,16 +112,12 @@ class Email(Connector):
     async def deliver(self, event: Event, ctx: Context) -> Receipt:
         if done := await ctx.effects.get("message"):
             return Receipt(f"already sent: {done.value}")
-        message = self._message(event, ctx)
+        reply_to, note = self._reply_to(event, ctx)
+        message = self._message(event, ctx, reply_to)
         async with self._session(ctx) as client:
-            try:
-                refused, answer = await client.send_message(message)
-            except (aiosmtplib.SMTPRecipientsRefused, aiosmtplib.SMTPResponseException) as error:
-                raise _refusal(error) from None
-            except aiosmtplib.SMTPNotSupported as error:
-                raise Rejected(f"the mail server cannot carry this message: {error.message}") from None
+            refused, answer = await self._hand_over(client, message)
             await ctx.effects.put("message", message["Message-ID"])
-        return Receipt(self._done(refused), answer=answer)
+        return Receipt(self._done(refused) + note, answer=answer)
 
     async def check(self, ctx: Context) -> str:
         """Connects, secures the line, signs in and says NOOP. Sends nothing."""
@@ -120,17 +127,28 @@ class Email(Connector):
         return f"{self._place} takes mail{who}"
 
     async def preview(self, event: Event, ctx: Context) -> Preview:
-        message = self._message(event, ctx)
+        reply_to, note = self._reply_to(event, ctx)
+        message = self._message(event, ctx, reply_to)
         html = message.get_body(("html",))
         assert html is not None
-        return Preview(f"Mail to {', '.join(self.settings.to)}: {message['Subject']}", html.get_content(), "text/html")
+        title = f"Mail to {', '.join(self.settings.to)}: {message['Subject']}{note}"
+        return Preview(title, html.get_content(), "text/html")
 
-    def _message(self, event: Event, ctx: Context) -> EmailMessage:
+    def _reply_to(self, event: Event, ctx: Context) -> tuple[str, str]:
+        """The address for answers, or none and the note that says why: a mail without one is better than no mail."""
+        if self.settings.reply_to is None:
+            return "", ""
+        try:
+            address = ctx.render(self.settings.reply_to, message=message_of(event).names()).strip()
+        except TemplateError as error:
+            return "", f"; without Reply-To: {error}"
+        if is_address(address):
+            return address, ""
+        return "", f"; without Reply-To: the template `reply_to` gives {'no plain address' if address else 'nothing'}"
+
+    def _message(self, event: Event, ctx: Context, reply_to: str) -> EmailMessage:
         names = message_of(event).names()
         settings = self.settings
-        reply_to = ctx.render(settings.reply_to, message=names).strip() if settings.reply_to else ""
-        if reply_to and not is_address(reply_to):
-            raise Rejected("the template `reply_to` gives something that is no plain address")
         envelope = Envelope(settings.sender, settings.from_name, settings.to, reply_to, settings.domain)
         return build(
             event,
@@ -140,6 +158,27 @@ class Email(Connector):
             text=ctx.render(settings.text, message=names),
             html=ctx.render(settings.html, html=True, message=names),
         )
+
+    async def _hand_over(
+        self, client: "_Client", message: EmailMessage
+    ) -> tuple[dict[str, aiosmtplib.SMTPResponse], str]:
+        """Who was refused, and what the server answered. Before DATA nothing was sent, and the reason says so."""
+        try:
+            async with asyncio.timeout_at(client.until):
+                return await client.send_message(message)
+        except aiosmtplib.SMTPSenderRefused as error:
+            raise _sender_refusal(error) from None
+        except (aiosmtplib.SMTPRecipientsRefused, aiosmtplib.SMTPResponseException) as error:
+            raise _refusal(error) from None
+        except aiosmtplib.SMTPNotSupported as error:
+            raise Rejected(f"the mail server cannot carry this message: {error.message}") from None
+        except TimeoutError:
+            sent = "it may have arrived" if client.began else "nothing was sent"
+            raise TryAgain(f"{self._place} did not answer in time; {sent}", destination=True) from None
+        except aiosmtplib.SMTPException:
+            if client.began:
+                raise
+            raise TryAgain(f"{self._place} hung up before anything was sent", destination=True) from None
 
     def _done(self, refused: dict[str, aiosmtplib.SMTPResponse]) -> str:
         everyone = len(self.settings.to)
@@ -163,11 +202,12 @@ class Email(Connector):
             raise HoldRoute(f"ca_file {self.settings.ca_file} cannot be used: {reason}") from None
 
     @contextlib.asynccontextmanager
-    async def _session(self, ctx: Context) -> AsyncIterator[aiosmtplib.SMTP]:
+    async def _session(self, ctx: Context) -> AsyncIterator["_Client"]:
         """A connection that is secured and signed in. What fails before that has sent nothing."""
+        until = asyncio.get_running_loop().time() + ctx.timeout * SHARE
         tls = self._tls
         sock = await connected(ctx, self.settings.host, self.settings.port)
-        client = aiosmtplib.SMTP(
+        client = _Client(
             hostname=self.settings.host,
             sock=sock,
             use_tls=self.settings.security == "tls",
@@ -176,6 +216,7 @@ class Email(Connector):
             local_hostname=self.settings.domain,
             timeout=ctx.timeout,
         )
+        client.until = until
         try:
             await self._enter(client)
             yield client
@@ -184,17 +225,18 @@ class Email(Connector):
         finally:
             client.close()
 
-    async def _enter(self, client: aiosmtplib.SMTP) -> None:
+    async def _enter(self, client: "_Client") -> None:
         try:
-            await client.connect()
-            await client.ehlo()
-            if self.settings.security == "starttls":
-                await self._secure(client)
-            if self.settings.username is not None and self.settings.password is not None:
-                await _sign_in(client, self.settings.username, self.settings.password)
+            async with asyncio.timeout_at(client.until):
+                await client.connect()
+                await client.ehlo()
+                if self.settings.security == "starttls":
+                    await self._secure(client)
+                if self.settings.username is not None and self.settings.password is not None:
+                    await _sign_in(client, self.settings.username, self.settings.password)
         except aiosmtplib.SMTPResponseException as error:
-            raise _reply(error.code, error.message) from None
-        except aiosmtplib.SMTPTimeoutError:
+            raise _of_the_route(_reply(error.code, error.message)) from None
+        except TimeoutError:
             raise TryAgain(f"{self._place} did not answer in time; nothing was sent", destination=True) from None
         except (aiosmtplib.SMTPException, OSError) as error:
             cause = error if isinstance(error, ssl.SSLError) else error.__cause__
@@ -205,6 +247,26 @@ class Email(Connector):
             raise HoldRoute(f"{self._place} offers no STARTTLS; its port for TLS is usually 465, with security: tls")
         await client.starttls()
         await client.ehlo()
+
+
+class _Client(aiosmtplib.SMTP):
+    """aiosmtplib's client that knows how far it came: `began` with DATA, and `until` when it must have answered."""
+
+    began = False
+    until: float
+
+    async def data(self, *message: Any, **options: Any) -> aiosmtplib.SMTPResponse:
+        self.began = self.is_connected
+        return await super().data(*message, **options)
+
+    async def rcpt(self, *recipient: Any, **options: Any) -> aiosmtplib.SMTPResponse:
+        try:
+            return await super().rcpt(*recipient, **options)
+        except aiosmtplib.SMTPRecipientRefused as error:
+            if error.code == SMTP_CLOSING:
+                # Said of the connection, which is closed by now: the next command would only find it cut.
+                raise aiosmtplib.SMTPResponseException(error.code, error.message) from None
+            raise
 
 
 async def _sign_in(client: aiosmtplib.SMTP, username: str, password: Secret) -> None:
@@ -236,6 +298,17 @@ def _login_refusal(error: aiosmtplib.SMTPAuthenticationError) -> TryAgain | Hold
     return HoldRoute(reason, status=error.code)
 
 
+def _sender_refusal(error: aiosmtplib.SMTPSenderRefused) -> TryAgain | HoldRoute | Rejected:
+    """The sender is the config's, so what is said of it holds for all mails. A size is this mail's own (RFC 1870)."""
+    reply = _reply(error.code, error.message)
+    return reply if error.code == SMTP_TOO_LARGE else _of_the_route(reply)
+
+
+def _of_the_route(reply: TryAgain | HoldRoute | Rejected) -> TryAgain | HoldRoute:
+    """A refusal for good before anything was said of the message: the next one would meet it too."""
+    return HoldRoute(reply.reason, status=reply.status) if isinstance(reply, Rejected) else reply
+
+
 def _refusal(
     error: aiosmtplib.SMTPRecipientsRefused | aiosmtplib.SMTPResponseException,
 ) -> TryAgain | HoldRoute | Rejected:
@@ -262,4 +335,4 @@ def _reply(code: int, text: str, reason: str | None = None) -> TryAgain | HoldRo
 
 
 def _told(code: int, text: str) -> str:
-    return f"{code} {clean(text, 200)}"
+    return f"{code} {clean(text, 1000)}"

@@ -2,22 +2,26 @@
 
 The store documents the data of `order.placed` alone, so a field is looked for under several names, and a part
 of a sentence whose value is missing is left out. Every value has been cleaned: one line, no controls, a bounded
-length.
+length, nothing that turns the direction of writing. In a sentence a value with right-to-left text is isolated
+(Unicode UAX #9), so that it leaves the words around it in their order.
 """
 
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from hub.connector import Event
+from hub.connector import Event, amount_text
 
 VALUE_LENGTH = 300
 UNKNOWN_TYPE_FACTS = 10
 MOST_ITEMS = 20
-DECIMALS = {"BHD": 3, "CLP": 0, "ISK": 0, "JPY": 0, "KRW": 0, "KWD": 3, "OMR": 3, "TND": 3, "UGX": 0, "VND": 0}
+ITEMS_LENGTH = 1500
 LINE_ENDERS = {"Cc", "Zl", "Zp"}
+FIRST_STRONG_ISOLATE, POP_ISOLATE = "\u2068", "\u2069"
+TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+RIGHT_TO_LEFT = {"R", "AL"}
 
 
 @dataclass(frozen=True)
@@ -103,14 +107,32 @@ def message_of(event: Event) -> Message:
 
 
 def clean(value: object, length: int = VALUE_LENGTH) -> str:
-    """`value` on one line of at most `length` characters, controls and line separators as spaces."""
-    text = "".join(_harmless(character) for character in str(value)[: length * 4])
-    return cut(" ".join(text.split()), length)
+    """`value` on one line of at most `length` characters, controls and line separators as spaces, turns left out."""
+    return _one_line(str(value)[: length * 4], length, TURNS)
+
+
+def clean_line(text: str, length: int = VALUE_LENGTH) -> str:
+    """The same for a whole line, which may hold isolated values: they stay, unless one is left open."""
+    line = _one_line(text[: length * 4], length, TURNS - {FIRST_STRONG_ISOLATE, POP_ISOLATE})
+    closed = line.count(FIRST_STRONG_ISOLATE) == line.count(POP_ISOLATE)
+    return line if closed else clean(line, length)
+
+
+def isolated(value: str) -> str:
+    """A cleaned value as it stands in a sentence: right-to-left text must not carry the words after it along."""
+    if any(unicodedata.bidirectional(character) in RIGHT_TO_LEFT for character in value):
+        return f"{FIRST_STRONG_ISOLATE}{value}{POP_ISOLATE}"
+    return value
 
 
 def cut(text: str, length: int) -> str:
     """At most `length` characters, the last of them an ellipsis where something was left out."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _one_line(text: str, length: int, dropped: frozenset[str]) -> str:
+    harmless = "".join(_harmless(character) for character in text if character not in dropped)
+    return cut(" ".join(harmless.split()), length)
 
 
 def _harmless(character: str) -> str:
@@ -131,7 +153,7 @@ def _filled(parts: tuple[str, ...], known: dict[str, str]) -> Iterator[str]:
         if not brace:
             yield part
         elif name in known:
-            yield before + known[name] + after
+            yield before + isolated(known[name]) + after
 
 
 def _known_values(data: dict[str, Any]) -> dict[str, str]:
@@ -139,8 +161,8 @@ def _known_values(data: dict[str, Any]) -> dict[str, str]:
     found = {
         "order": _first(data, "orderNo", "orderNumber", "order_no", "orderId", "id"),
         "customer": _customer(data),
-        "email": _first(data, "email", "customerEmail") or _first(_part(data, "customer"), "email"),
-        "phone": _first(data, "phone") or _first(_part(data, "customer"), "phone"),
+        "email": _first(data, "email", "customerEmail", "userEmail") or _first(_part(data, "customer"), "email"),
+        "phone": _first(data, "phone", "userPhone") or _first(_part(data, "customer"), "phone"),
         "total": _money(data, "total"),
         "amount": _money(data, "amount", "total"),
         "price": _money(data, "price"),
@@ -175,11 +197,19 @@ def _first(data: dict[str, Any], *names: str) -> str:
 
 
 def _customer(data: dict[str, Any]) -> str:
+    """The customer's name: as text, as an object, or flat in the order as the live API has it (`userFirstName`)."""
     person = _part(data, "customer") or data
-    if name := _first(person, "customerName", "name"):
-        return name
-    both = f"{_first(person, 'firstName')} {_first(person, 'lastName')}".strip()
-    return both or _first(data, "customerName", "customerId", "userId")
+    return (
+        _first(data, "customer")
+        or _first(person, "customerName", "name")
+        or _full_name(person, "firstName", "lastName")
+        or _full_name(data, "userFirstName", "userLastName")
+        or _first(data, "customerName", "customerId", "userId")
+    )
+
+
+def _full_name(person: dict[str, Any], first: str, last: str) -> str:
+    return f"{_first(person, first)} {_first(person, last)}".strip()
 
 
 def _money(data: dict[str, Any], *names: str) -> str:
@@ -188,23 +218,30 @@ def _money(data: dict[str, Any], *names: str) -> str:
         return ""
     currency = _first(data, "currency", "currencyCode").upper()
     try:
-        step = Decimal(1).scaleb(-DECIMALS.get(currency, 2))
-        text = f"{Decimal(value).quantize(step, ROUND_HALF_EVEN):,f}"
+        text = amount_text(Decimal(value), currency)
     except (InvalidOperation, ValueError):
         text = clean(value)
     return f"{text} {currency}".strip()
 
 
 def _items(data: dict[str, Any]) -> str:
-    lines = next((data[name] for name in ("items", "lineItems", "line_items") if name in data), None)
-    if not isinstance(lines, list):
-        return ""
-    return clean("; ".join(_item(line) for line in lines[:MOST_ITEMS] if isinstance(line, dict)))
+    """`2 × Kettle; 1 × Cup; … and 3 more`: as many as there is room for, the others counted."""
+    lists = (data.get(name) for name in ("items", "lineItems", "line_items"))
+    found = next((each for each in lists if each and isinstance(each, list)), [])
+    goods = [line for line in found if isinstance(line, dict)]
+    told, room = list[str](), ITEMS_LENGTH
+    for item in map(_item, goods[:MOST_ITEMS]):
+        room -= len(item) + len("; ")
+        if room < 0:
+            break
+        told.append(item)
+    rest = len(goods) - len(told)
+    return "; ".join([*told, f"… and {rest} more"] if rest else told)
 
 
 def _item(line: dict[str, Any]) -> str:
     name = _first(line, "name", "title", "sku", "productId", "id") or "?"
-    return f"{_first(line, 'quantity', 'qty') or '1'} × {name}"
+    return f"{cut(_first(line, 'quantity', 'qty') or '1', 20)} × {isolated(name)}"
 
 
 def _plain_facts(data: dict[str, Any]) -> Iterator[Fact]:

@@ -11,6 +11,9 @@ import httpx
 
 from hub.connector import Context, HoldRoute, TryAgain
 
+SHARE = 0.95
+"""Of an attempt's time: what is ended within it can still say how far it came."""
+
 
 def web_address(text: str) -> SplitResult | None:
     """The parts of an absolute http or https address, or None."""
@@ -25,7 +28,10 @@ def web_address(text: str) -> SplitResult | None:
 async def connected(ctx: Context, host: str, port: int) -> Any:
     """A guarded, connected socket, which the caller closes. Raises TryAgain, AddressRefused."""
     try:
-        return await ctx.connect(host, port)
+        async with asyncio.timeout(ctx.timeout * SHARE):
+            return await ctx.connect(host, port)
+    except TimeoutError:
+        raise TryAgain(f"no connection to {host}:{port} in time", destination=True) from None
     except OSError as error:
         raise TryAgain(str(error), destination=True) from None
 

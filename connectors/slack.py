@@ -6,6 +6,8 @@ one way and as `{"ok": false}` with status 200 on the other; the tables below sa
 """
 
 import json
+import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 import httpx
@@ -39,29 +41,47 @@ from hub.connector import (
     Rejected,
     Secret,
     Template,
+    TemplateError,
     TryAgain,
+    answer_text,
 )  # fmt: skip
 
 ROUTE_ERRORS = {
-    "access_denied", "account_inactive", "action_prohibited", "app_missing_action_url", "channel_is_archived",
-    "channel_not_found", "ekm_access_denied", "enterprise_is_restricted", "invalid_auth", "invalid_token",
-    "is_archived", "method_deprecated", "missing_scope", "no_active_hooks", "no_permission", "no_service",
-    "no_service_id", "no_team", "not_allowed_token_type", "not_authed", "not_in_channel", "org_login_required",
-    "posting_to_general_channel_denied", "restricted_action", "team_access_not_granted",
-    "team_added_to_org", "team_disabled", "token_expired", "token_revoked", "two_factor_setup_required",
+    "access_denied", "accesslimited", "account_inactive", "action_prohibited", "app_missing_action_url",
+    "channel_is_archived", "channel_not_found", "deprecated_endpoint", "ekm_access_denied",
+    "enterprise_is_restricted", "invalid_auth", "invalid_token", "is_archived", "is_inactive", "messages_tab_disabled",
+    "method_deprecated", "missing_scope", "no_active_hooks", "no_permission", "no_service", "no_service_id", "no_team",
+    "not_allowed_token_type", "not_authed", "not_in_channel", "org_login_required",
+    "posting_to_general_channel_denied", "team_access_not_granted", "team_added_to_org", "team_disabled",
+    "team_not_found", "token_expired", "token_revoked", "two_factor_setup_required", "unknown_method",
 }  # fmt: skip
 """The credentials, the channel or the workspace is wrong or gone: no message gets through until a person acts."""
 
+RESTRICTED = "restricted_action"
+"""Such a word too, alone or as the beginning of one (`restricted_action_read_only_channel`)."""
+
 MESSAGE_ERRORS = {
-    "cannot_reply_to_message", "duplicate_channel_not_found", "invalid_arguments", "invalid_attachments",
-    "invalid_blocks", "invalid_blocks_format", "invalid_charset", "invalid_form_data", "invalid_json",
-    "invalid_metadata_format", "invalid_payload", "json_not_object", "markdown_text_conflict",
-    "missing_text_or_fallback_or_attachments", "msg_blocks_too_long", "msg_too_long", "no_text",
-    "too_many_attachments", "user_not_found",
+    "as_user_not_supported", "attachment_payload_limit_exceeded", "cannot_reply_to_message",
+    "duplicate_channel_not_found", "duplicate_message_not_found", "invalid_arg_name", "invalid_arguments",
+    "invalid_array_arg", "invalid_attachments", "invalid_blocks", "invalid_blocks_format", "invalid_charset",
+    "invalid_form_data", "invalid_json", "invalid_metadata_format", "invalid_metadata_schema", "invalid_payload",
+    "invalid_post_type", "json_not_object", "markdown_text_conflict", "metadata_too_large",
+    "missing_post_type", "missing_text_or_fallback_or_attachments", "msg_blocks_too_long", "msg_too_long", "no_text",
+    "too_many_attachments", "too_many_contact_cards", "user_not_found",
 }  # fmt: skip
 """Slack will never take this message; the next one may be fine."""
 
-SLACKS_OWN_ERRORS = {"fatal_error", "internal_error", "request_timeout", "service_unavailable"}
+SLACKS_OWN_ERRORS = {"fatal_error", "internal_error", "request_timeout", "rollup_error", "service_unavailable"}
+RATE_LIMITS = {"message_limit_exceeded", "rate_limited", "ratelimited"}
+GONE = {403, 404, 410}
+"""Statuses by which a webhook says that it takes nothing any more, whatever word stands beside them."""
+
+WORD = re.compile(r"[a-z][a-z_]{1,80}")
+LONGEST_WORD = 200
+LONGEST_QUOTE = 4000
+"""More than a reason keeps: the hub takes secrets out before it cuts, so that none is cut in two."""
+
+MOST_DETAILS = 5
 
 MENTIONS = {"here": "<!here>", "channel": "<!channel>", "everyone": "<!everyone>"}
 
@@ -93,7 +113,11 @@ class Slack(Connector):
             ),
         ] = None
         admin_url: Annotated[
-            Template | None, Field(description="A link to the store's admin, such as https://…/{{ data.orderId }}.")
+            Template | None,
+            Field(
+                description="A link to the store's admin, such as https://…/{{ data.orderId }}; left out for events "
+                "of which it cannot be made."
+            ),
         ] = None
         api_url: Annotated[str, Field(description="Slack's Web API; GovSlack has another.")] = "https://slack.com/api"
 
@@ -124,19 +148,19 @@ class Slack(Connector):
     settings: Settings
 
     async def deliver(self, event: Event, ctx: Context) -> Receipt:
-        effect = "sent" if self.settings.webhook_url else "ts"
-        if done := await ctx.effects.get(effect):
+        # Either's effect counts: the route may have gone the other way when it sent this.
+        if done := await ctx.effects.get("ts") or await ctx.effects.get("sent"):
             return Receipt(f"already sent: {done.value}")
-        payload = self._payload(event, ctx)
+        payload, note = self._payload(event, ctx)
         if self.settings.webhook_url:
             response = await self._post(ctx, self.settings.webhook_url.reveal(), payload)
             _read_webhook_answer(response)
             await ctx.effects.put("sent", ctx.key)
-            return Receipt("sent to Slack", answer=response.text)
+            return Receipt(f"sent to Slack{note}", answer=answer_text(response))
         response = await self._call(ctx, "chat.postMessage", payload)
         ts = str(_read_api_answer(response).get("ts", ctx.key))
         await ctx.effects.put("ts", ts)
-        return Receipt(f"sent to {self.settings.channel}", answer=response.text)
+        return Receipt(f"sent to {self.settings.channel}{note}", answer=answer_text(response))
 
     async def check(self, ctx: Context) -> str:
         """With a token: auth.test. A webhook's URL can only be reached, since Slack has no dry run for it."""
@@ -147,8 +171,10 @@ class Slack(Connector):
         return f"the token is {answer.get('user', 'a bot')}'s in {answer.get('team', 'its workspace')}"
 
     async def preview(self, event: Event, ctx: Context) -> Preview:
-        body = json.dumps(self._payload(event, ctx), ensure_ascii=False, indent=2)
-        return Preview(f"Message to {self.settings.channel or 'the webhook’s channel'}", body, "application/json")
+        payload, note = self._payload(event, ctx)
+        body = json.dumps(payload, ensure_ascii=False, indent=2)
+        title = f"Message to {self.settings.channel or 'the webhook’s channel'}{note}"
+        return Preview(title, body, "application/json")
 
     async def _call(self, ctx: Context, method: str, payload: Payload) -> httpx.Response:
         assert self.settings.token is not None
@@ -162,22 +188,26 @@ class Slack(Connector):
         fixed = {"Content-Type": "application/json; charset=utf-8"}
         return await ctx.http.post(url, content=body, headers=fixed | (headers or {}))
 
-    def _payload(self, event: Event, ctx: Context) -> Payload:
-        """What is posted: the same bytes at each attempt. Raises Rejected, TemplateError."""
+    def _payload(self, event: Event, ctx: Context) -> tuple[Payload, str]:
+        """What is posted, the same bytes at each attempt, and a note on what was left out.
+
+        Raises Rejected, TemplateError.
+        """
         message = message_of(event)
         text = self._own_text(message, ctx)
+        links, note = self._link(message, ctx)
         payload: Payload = {"text": cut_escaped(text or escape(message.summary), WISE_TEXT)}
         payload["blocks"] = [
             *self._told(message, text),
             *self._mention(event),
-            *self._link(message, ctx),
+            *links,
             _context_block(message, ctx.key),
         ]
         if self.settings.channel:
             payload |= {"channel": self.settings.channel, "unfurl_links": False, "unfurl_media": False}
         if found := problems(payload):
             raise Rejected(f"Slack would refuse this message: {'; '.join(found)}")
-        return payload
+        return payload, note
 
     def _own_text(self, message: Message, ctx: Context) -> str:
         """The template's text, its values escaped as Slack wants it: quotes stay as they are."""
@@ -206,16 +236,20 @@ class Slack(Connector):
         group = f"<!subteam^{whom}>" if whom.startswith("S") else f"<@{whom}>"
         return [{"type": "section", "text": markdown(MENTIONS.get(whom, group))}]
 
-    def _link(self, message: Message, ctx: Context) -> list[Block]:
+    def _link(self, message: Message, ctx: Context) -> tuple[list[Block], str]:
+        """The link, or none and the note that says why: not every event has what the address is made of."""
         if self.settings.admin_url is None:
-            return []
-        url = clean(ctx.render(self.settings.admin_url, message=message.names()), SECTION_TEXT)
+            return [], ""
+        try:
+            url = clean(ctx.render(self.settings.admin_url, message=message.names()), SECTION_TEXT)
+        except TemplateError as error:
+            return [], f"; without the link: {error}"
         if web_address(url.replace(" ", "%20")) is None:
-            raise Rejected("the template `admin_url` gives no address that starts with https://")
+            return [], "; without the link: the template `admin_url` gives no address that starts with https://"
         text = link(url, "Open in the store")
         if len(text) > SECTION_TEXT:
-            raise Rejected("the template `admin_url` gives an address that is too long for Slack")
-        return [{"type": "section", "text": markdown(text)}]
+            return [], "; without the link: the template `admin_url` gives an address that is too long for Slack"
+        return [{"type": "section", "text": markdown(text)}], ""
 
 
 def _context_block(message: Message, key: str) -> Block:
@@ -228,40 +262,81 @@ def _encodable(text: str) -> str:
 
 
 def _read_webhook_answer(response: httpx.Response) -> None:
-    """Raises what an incoming webhook's answer means: a status and one plain word."""
-    word = response.text.strip()[:200]
-    reason = f"Slack answered {response.status_code} {word}"
-    if not response.is_success:
-        if word in ROUTE_ERRORS:
-            raise HoldRoute(reason, status=response.status_code)
-        if word in MESSAGE_ERRORS:
-            raise Rejected(reason, status=response.status_code)
+    """Raises what an incoming webhook's answer means unless it is `ok`: a status and one plain word, as a rule.
+
+    JSON is the Web API's way to answer, which something in between may use here too.
+    """
+    said = response.content.decode("utf-8", "replace").strip()
+    answer = _document(response)
+    if response.is_success and (said == "ok" or answer.get("ok") is True):
+        return
+    if response.status_code == 429 or response.is_server_error:
         response.raise_for_status()
-    if word.startswith("<"):
-        raise TryAgain("a web page came instead of Slack's answer", destination=True)
+    if outcome := _known_error(answer, response) or _known_error({"error": said}, response):
+        raise outcome
+    came = "a web page" if said.startswith("<") else f"“{clean(said, LONGEST_QUOTE)}”" if said else "nothing"
+    if response.is_success:
+        raise TryAgain(f"{came} came instead of Slack's answer", destination=True)
+    if response.status_code in GONE and not said.startswith("<"):
+        # Only a word of Slack's kind is told on: others echo the address, which is the secret.
+        word = str(answer.get("error", said))
+        reason = _reason({"error": word if WORD.fullmatch(word) else "without a word"}, response)
+        raise HoldRoute(reason, status=response.status_code)
+    response.raise_for_status()
 
 
 def _read_api_answer(response: httpx.Response) -> dict[str, Any]:
     """The answer of a Web API method that said `ok`; raises what anything else means."""
-    response.raise_for_status()
-    try:
-        answer = response.json()
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
+    answer = _document(response)
+    if not response.is_success:
+        passing = response.status_code == 429 or response.is_server_error
+        if not passing and (outcome := _known_error(answer, response)):
+            raise outcome
+        response.raise_for_status()
+    if not answer:
         raise TryAgain("what came instead of Slack's answer was not JSON", destination=True)
     if answer.get("ok") is not True:
-        raise _api_error(str(answer.get("error", "unknown_error"))[:200], response)
+        raise _known_error(answer, response) or TryAgain(_reason(answer, response))
     return answer
 
 
-def _api_error(word: str, response: httpx.Response) -> HoldRoute | Rejected | TryAgain:
-    reason = f"Slack answered {word}"
-    if word in ROUTE_ERRORS:
-        return HoldRoute(reason)
+def _document(response: httpx.Response) -> dict[str, Any]:
+    """The JSON object that an answer is; empty for anything else."""
+    try:
+        answer = json.loads(response.content)
+    except (ValueError, RecursionError):
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _known_error(answer: dict[str, Any], response: httpx.Response) -> HoldRoute | Rejected | TryAgain | None:
+    """What `{"ok": false, "error": …}` means; None for a word that is in none of the tables."""
+    word, reason = str(answer.get("error", "")), _reason(answer, response)
+    status = None if response.is_success else response.status_code
+    if word in ROUTE_ERRORS or word.startswith(RESTRICTED):
+        return HoldRoute(reason, status=status)
     if word in MESSAGE_ERRORS:
-        return Rejected(reason)
-    if word in {"ratelimited", "rate_limited", "message_limit_exceeded"}:
+        return Rejected(reason, status=status)
+    if word in RATE_LIMITS:
         wait = response.headers.get("retry-after", "")
-        return TryAgain(reason, float(wait) if wait.isdigit() else None, status=429, destination=True)
-    return TryAgain(reason, destination=word in SLACKS_OWN_ERRORS)
+        after = float(wait[:9]) if wait.isascii() and wait.isdigit() else None
+        return TryAgain(reason, after, status=429, destination=True)
+    return TryAgain(reason, status=status, destination=True) if word in SLACKS_OWN_ERRORS else None
+
+
+def _reason(answer: dict[str, Any], response: httpx.Response) -> str:
+    """Slack's word, its status if that tells something, and what it adds for a person."""
+    status = "" if response.is_success else f"{response.status_code} "
+    more = "; ".join(_details(answer))
+    reason = f"Slack answered {status}{str(answer.get('error', 'unknown_error'))[:LONGEST_WORD]}"
+    return f"{reason} ({more})" if more else reason
+
+
+def _details(answer: dict[str, Any]) -> Iterator[str]:
+    """The scope that a token lacks (`needed`), and `response_metadata.messages`, which name the faulty field."""
+    if needed := answer.get("needed"):
+        yield f"needed: {clean(needed)}"
+    metadata = answer.get("response_metadata")
+    messages = metadata.get("messages") if isinstance(metadata, dict) else None
+    if isinstance(messages, list):
+        yield from (clean(message) for message in messages[:MOST_DETAILS])

@@ -5,11 +5,9 @@ signature's timestamp is new each time, since receivers refuse an old one.
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
-import time
 from functools import cached_property
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -18,12 +16,15 @@ import httpx
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from connectors.reach import reach, web_address
-from hub.connector import Connector, Context, Event, Preview, Receipt, Secret, Template
+from hub.connector import Connector, Context, Event, Preview, Receipt, Secret, Template, answer_text
 
 OWN_HEADERS = {"webhook-id", "webhook-timestamp", "webhook-signature", "idempotency-key", "content-type"}
 TRANSPORT_HEADERS = {"host", "content-length", "transfer-encoding", "connection"}
 TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 SPACES = " \t\n\r"
+PREFIX = "whsec_"
+SHORTEST_KEY = 24
+"""Bytes, as Standard Webhooks asks for."""
 
 
 class Webhook(Connector):
@@ -44,7 +45,10 @@ class Webhook(Connector):
         content_type: Annotated[str, Field(description="What the body is.")] = "application/json"
         signing_secrets: Annotated[
             tuple[Secret, ...],
-            Field(description="Sign by Standard Webhooks: whsec_… or plain text; several while rotating."),
+            Field(
+                description="Sign by Standard Webhooks; several while rotating. whsec_ and base64 (which receivers "
+                "that use its libraries need) or plain text, at least 24 bytes."
+            ),
         ] = ()
 
         @field_validator("url")
@@ -81,11 +85,11 @@ class Webhook(Connector):
             return Receipt(f"already sent: {done.value}")
         body = self._body(event, ctx)
         response = await ctx.http.request(
-            self.settings.method, self.settings.url.reveal(), content=body, headers=self._headers(body, ctx.key)
+            self.settings.method, self.settings.url.reveal(), content=body, headers=self._headers(body, ctx)
         )
         response.raise_for_status()
         await ctx.effects.put("sent", ctx.key)
-        return Receipt(f"{self._host} answered {response.status_code}", answer=response.text)
+        return Receipt(f"{self._host} answered {response.status_code}", answer=answer_text(response))
 
     async def check(self, ctx: Context) -> str:
         """Connects, and ends there: a webhook knows no request that does nothing."""
@@ -105,14 +109,15 @@ class Webhook(Connector):
             return ctx.render(self.settings.body).encode("utf-8", "replace")
         return event_as_json(event)
 
-    def _headers(self, body: bytes, key: str) -> httpx.Headers:
+    def _headers(self, body: bytes, ctx: Context) -> httpx.Headers:
         headers = {name: value.reveal() for name, value in self.settings.headers.items()}
-        headers |= {"Content-Type": self.settings.content_type, "Idempotency-Key": key, "webhook-id": key}
+        headers |= {"Content-Type": self.settings.content_type, "Idempotency-Key": ctx.key, "webhook-id": ctx.key}
         if self.settings.signing_secrets:
-            moment = int(time.time())
+            # The hub's time: signed by a machine whose clock is off, every receiver would refuse it.
+            moment = int(ctx.now().timestamp())
             headers["webhook-timestamp"] = str(moment)
             headers["webhook-signature"] = " ".join(
-                signature(secret, key, moment, body) for secret in self.settings.signing_secrets
+                signature(secret, ctx.key, moment, body) for secret in self.settings.signing_secrets
             )
         return httpx.Headers(headers)
 
@@ -125,13 +130,18 @@ def signature(secret: Secret, message_id: str, timestamp: int, body: bytes) -> s
 
 
 def _signing_key(secret: Secret) -> bytes:
+    """The bytes to sign with. Raises ValueError for what is no base64 after whsec_, or too short to be a secret."""
     text = secret.reveal()
-    if not text.startswith("whsec_"):
-        return text.encode()
-    try:
-        return base64.b64decode(text.removeprefix("whsec_"), validate=True)
-    except binascii.Error:
-        raise ValueError("a signing secret that starts with whsec_ must go on in base64") from None
+    key = text.encode()
+    if text.startswith(PREFIX):
+        encoded = text.removeprefix(PREFIX)
+        try:
+            key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+        except ValueError:
+            raise ValueError("a signing secret that starts with whsec_ must go on in base64") from None
+    if len(key) < SHORTEST_KEY:
+        raise ValueError(f"a signing secret must hold at least {SHORTEST_KEY} bytes, after whsec_ once decoded")
+    return key
 
 
 def event_as_json(event: Event) -> bytes:

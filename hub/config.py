@@ -434,10 +434,17 @@ def find_connector(name: str) -> type[Connector]:
 
 
 def _installed(name: str) -> EntryPoint:
-    points = {point.name: point for point in entry_points(group=CONNECTORS)}
-    if name not in points:
-        raise ConfigError(f"no connector named {shortened(name)} is installed{near(name, sorted(points))}")
-    return points[name]
+    points = entry_points(group=CONNECTORS)
+    found = list(points.select(name=name))
+    if not found:
+        raise ConfigError(f"no connector named {shortened(name)} is installed{near(name, sorted(points.names))}")
+    if len(found) > 1:
+        packages = " and ".join(sorted(point.dist.name if point.dist else point.value for point in found))
+        raise ConfigError(
+            f"connector {shortened(name)} is installed twice, by {packages}: uninstall one, or name the class itself: "
+            f"{' or '.join(sorted(point.value for point in found))}"
+        )
+    return found[0]
 
 
 def route_fingerprint(route: Route) -> str:

@@ -18,11 +18,12 @@ import httpx
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from hub.errors import Hold, HoldRoute, NotNow, Rejected, Skip, TryAgain
+from hub.errors import Hold, HoldRoute, NotNow, Rejected, Skip, TemplateError, TryAgain
+from hub.money import amount_text
 
 __all__ = [
     "Connector", "Context", "Event", "Hold", "HoldRoute", "NotNow", "Preview", "Receipt", "Rejected",
-    "Released", "Secret", "Skip", "Template", "TryAgain",
+    "Released", "Secret", "Skip", "Template", "TemplateError", "TryAgain", "amount_text", "answer_text",
 ]  # fmt: skip
 
 
@@ -101,6 +102,15 @@ class Receipt:
     answer: str | None = None
 
 
+def answer_text(response: httpx.Response) -> str:
+    """What the other side answered, as text. Never raises, whatever charset the answer names."""
+    try:
+        return response.text
+    except Exception:
+        # `charset=base64` names a codec that Python knows and that decodes no text: each fails in its own way.
+        return response.content.decode("utf-8", "replace")
+
+
 @dataclass(frozen=True)
 class Preview:
     """What would be sent, for a person to read. `content_type` is that of `body`."""
@@ -156,7 +166,8 @@ class Context:
     `raise_for_status()` is enough, the hub decides what a status means. `connect(host, port)` gives a connected,
     equally guarded socket for other protocols. `effects` and `entity_effects` remember. `released` is set when a
     person let a held delivery go. `render(template, **more)` fills a template with `event`, `data`, `store` and
-    more; raises TemplateError. `timeout` is the attempt's whole time in seconds.
+    more; raises TemplateError. `timeout` is the attempt's whole time in seconds. `now()` is the hub's time, aware and
+    in UTC: right even where the machine's clock is not.
     """
 
     route: str
@@ -170,6 +181,7 @@ class Context:
     entity_effects: EntityEffects
     render: Callable[..., str]
     log: Log
+    now: Callable[[], datetime]
     public_url: str | None = None
     released: Released | None = None
 

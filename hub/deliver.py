@@ -149,6 +149,7 @@ def context_of(hub: Hub, line: Line, delivery: Row[Any] | Any, attempt: int, eve
         render=renderer(hub, event),
         # Bound at its first use: few connectors have something to say.
         log=structlog.get_logger(route=line.name, delivery=delivery.id),
+        now=hub.now,
         public_url=hub.config.server.public_url,
         released=released,
     )

@@ -27,6 +27,7 @@ from jinja2.runtime import Context
 from hub import sandbox
 from hub.connector import Event
 from hub.errors import TemplateError
+from hub.money import amount_text
 from hub.sandbox import Sandbox, calculated, fits, kind, near, shortened, spend, text
 
 __all__ = [
@@ -42,19 +43,16 @@ NAMES = {
     "store": "the store's name",
     "public_url": "the hub's own address, or null",
 }
-NO_CENTS = {"BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"}  # fmt: skip  # noqa: E501
-THREE_PLACES = {"BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"}
 
 
 def money(value: Any, currency: str | None = None) -> str:
     plain = number(value)
     code = str(currency or "").strip()[:8]
-    places = 0 if code.upper() in NO_CENTS else 3 if code.upper() in THREE_PLACES else 2
     try:
-        amount = plain.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
+        amount = amount_text(plain, code)
     except InvalidOperation:
         raise TemplateError(f"{shortened(str(value))} is not an amount") from None
-    return f"{code}{' ' if code.isalnum() else ''}{amount:,f}"
+    return f"{code}{' ' if code.isalnum() else ''}{amount}"
 
 
 def number(value: Any) -> Decimal:

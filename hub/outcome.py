@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import aiosmtplib
 import httpx
 
+from hub.connector import answer_text
 from hub.errors import HoldRoute, HubError, NotNow, Outcome, Rejected, TemplateError, TryAgain, Unavailable
 
 WRONG_KEY = {401, 407}
@@ -107,12 +108,7 @@ def of_smtp_code(code: int, text: str) -> Outcome:
 
 def excerpt(response: httpx.Response) -> str:
     """The beginning of an answer's text, on one line."""
-    try:
-        text = response.text
-    except Exception:
-        # The charset is the other side's word: one that Python knows and that decodes no text fails in its own way.
-        text = response.content.decode("utf-8", "replace")
-    return " ".join(text.split())[:EXCERPT]
+    return " ".join(answer_text(response).split())[:EXCERPT]
 
 
 def retry_after(headers: httpx.Headers, now: datetime) -> float | None:

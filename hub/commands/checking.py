@@ -169,6 +169,7 @@ async def connector(config: Config, name: str, route: Route) -> str:
             entity_effects=NoEffects(),
             render=partial(render, config, event),
             log=structlog.get_logger(),
+            now=system_time,
             public_url=config.server.public_url,
         )
         return await asked.check(context)

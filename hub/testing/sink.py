@@ -97,11 +97,20 @@ class Answer:
     drop: bool = False
 
 
+Reply = Answer | Callable[[Received], Answer]
+Matches = Callable[[Received], bool]
+
+
+def _any(request: Received) -> bool:
+    return True
+
+
 class HttpSink:
     """`async with HttpSink() as sink:` listens on a free port of 127.0.0.1 (`sink.url`).
 
-    `sink.answer(…)` lines up answers, one for each request to come; after them `sink.default` holds. Anything
-    else is a subclass that overrides `respond`. `received` is the Inbox; `overlaps` names the keys that were
+    `sink.answer(…)` lines up answers, one for each request to come (`to`: of those that it says yes to; an answer
+    may be a function of its request); after them `sink.default` holds. Anything else is a subclass that overrides
+    `respond`. `received` is the Inbox; `overlaps` names the keys that were
     being answered twice at one moment.
     """
 
@@ -110,7 +119,7 @@ class HttpSink:
         self.default = default or Answer()
         self.overlaps: set[str] = set()
         self.port = port
-        self._answers = deque(answers)
+        self._answers = deque[tuple[Reply, Matches]]((answer, _any) for answer in answers)
         self._open: Counter[str] = Counter()
         self._connections: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -119,8 +128,8 @@ class HttpSink:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def answer(self, *answers: Answer) -> None:
-        self._answers.extend(answers)
+    def answer(self, *answers: Reply, to: Matches | None = None) -> None:
+        self._answers.extend((answer, to or _any) for answer in answers)
 
     async def wait(self, count: int, timeout: float = 10.0) -> list[Received]:
         return await self.received.wait(count, timeout)
@@ -159,12 +168,19 @@ class HttpSink:
             key = request.key or ""
             with self._counted(key):
                 await self.received.add(request)
-                answer = self._answers.popleft() if self._answers else await self.respond(request)
-                if not await _give(answer, connection, reader, writer):
+                answer = self._lined_up(request) or await self.respond(request)
+                if not await _give(answer, request.method, connection, reader, writer):
                     return
             if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
                 return
             connection.start_next_cycle()
+
+    def _lined_up(self, request: Received) -> Answer | None:
+        for place, (answer, matches) in enumerate(self._answers):
+            if matches(request):
+                del self._answers[place]
+                return answer(request) if callable(answer) else answer
+        return None
 
     @contextlib.contextmanager
     def _counted(self, key: str) -> Iterator[None]:
@@ -198,7 +214,11 @@ async def _next_request(connection: h11.Connection, reader: asyncio.StreamReader
 
 
 async def _give(
-    answer: Answer, connection: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    answer: Answer,
+    method: str,
+    connection: h11.Connection,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
 ) -> bool:
     """Answers; False where the connection is over."""
     if answer.drop:
@@ -212,7 +232,7 @@ async def _give(
     if answer.status == 204:
         del headers["content-length"]
     _write(writer, connection.send(h11.Response(status_code=answer.status, headers=list(headers.items()))))
-    for piece in _pieces(answer):
+    for piece in _pieces(answer) if method != "HEAD" else []:
         _write(writer, connection.send(h11.Data(data=piece)))
         await writer.drain()
         await asyncio.sleep(answer.drip)

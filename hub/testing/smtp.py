@@ -223,11 +223,17 @@ class MailConnectorTests(ConnectorTests):
     password: ClassVar[str] = "smtp-canary-password"
     replies: ClassVar[dict[str, tuple[str, str]]] = {
         "200": ("DATA", "250 2.0.0 Ok"),
+        "302": ("RCPT", "451 4.4.4 Unable to route just now"),
         "400": ("DATA", "554 5.6.0 Message refused"),
         "401": ("AUTH", "535 5.7.8 Authentication credentials invalid"),
+        "403": ("DATA", "450 4.7.1 Not accepted from you just now"),
+        "404": ("RCPT", "450 4.1.1 Mailbox not known just now"),
+        "409": ("DATA", "452 4.3.1 Insufficient storage"),
         "410": ("RCPT", "550 5.1.1 No such user"),
+        "422": ("DATA", "550 5.6.1 Content not supported"),
         "429": ("RCPT", "450 4.2.1 Too many messages, try later"),
         "500": ("DATA", "451 4.3.0 Local error in processing"),
+        "503": ("MAIL", "421 4.3.2 Shutting down"),
         "timeout": ("DATA", HANG),
         "dropped": ("DATA", DROP),
     }

@@ -12,7 +12,7 @@ import pytest
 from hub import connector, errors
 from hub.connector import Connector, Context
 from hub.outcome import of_smtp_code, of_status, outcome_of
-from hub.testing import ConnectorTests
+from hub.testing import HTTP_ANSWERS, ConnectorTests
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "connector.md").read_text(encoding="utf-8")
 INI = """[pytest]
@@ -23,22 +23,67 @@ filterwarnings = error
 PYTHON = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 
 
-def test_the_guides_connector_passes_the_guides_tests(tmp_path: Path) -> None:
-    chime, kit, own = PYTHON
-    (tmp_path / "litekart_chime.py").write_text(chime, encoding="utf-8")
-    (tmp_path / "test_chime.py").write_text(kit, encoding="utf-8")
-    (tmp_path / "test_text.py").write_text(own, encoding="utf-8")
-    (tmp_path / "pytest.ini").write_text(INI, encoding="utf-8")
+SHELF = """
+from hub.connector import Connector, Context, Event, Preview, Receipt
+
+class Shelf(Connector):
+    reads_state = True
+
+    class Settings(Connector.Settings):
+        url: str
+
+    settings: Settings
+
+    async def deliver(self, event: Event, ctx: Context) -> Receipt:
+        if done := await ctx.effects.get("put"):
+            return Receipt(f"already sent: {done.value}")
+        state = await ctx.http.get(self.settings.url)
+        state.raise_for_status()
+        headers = {"Idempotency-Key": ctx.key}
+        response = await ctx.http.put(self.settings.url, json={"stock": state.json()["stock"]}, headers=headers)
+        response.raise_for_status()
+        await ctx.effects.put("put", ctx.key)
+        return Receipt("the shelf knows its stock")
+
+    async def preview(self, event: Event, ctx: Context) -> Preview:
+        return Preview("Stock to the shelf", "as it is then")
+"""
+
+
+def run_tests(folder: Path) -> str:
+    """The tests in `folder`, in a pytest of their own; its output. They must pass."""
+    (folder / "pytest.ini").write_text(INI, encoding="utf-8")
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(tmp_path)],
-        cwd=tmp_path,
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(folder)],
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=200,
     )
     assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def test_the_guides_connectors_pass_the_guides_tests(tmp_path: Path) -> None:
+    chime, kit, fetching, own = PYTHON
+    files = {
+        "litekart_chime": chime, "test_chime": kit, "litekart_shelf": SHELF, "test_shelf": fetching, "test_text": own,
+    }  # fmt: skip
+    for name, text in files.items():
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
     kit_tests = [name for name in dir(ConnectorTests) if name.startswith("test_")]
-    assert f"{len(kit_tests) + 1} passed" in run.stdout
+    assert f"{2 * len(kit_tests) + 1} passed" in run_tests(tmp_path)
+
+
+def test_every_situation_of_the_kit_is_in_the_guide() -> None:
+    told = GUIDE.partition("## The kit")[2]
+    assert [name for name in HTTP_ANSWERS if name.isdigit() and name not in told] == []
+
+
+def test_the_guide_tells_what_a_new_look_finds() -> None:
+    told = GUIDE.partition("`reads_state = True`")[2].partition("## ")[0]
+    for what in ("`-l1`", "empty `ctx.effects`", "`ctx.entity_effects` stay", "digest"):
+        assert what in told.replace("\n", " ")
 
 
 def rows(head: str) -> list[list[str]]:

@@ -2,7 +2,7 @@
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pydantic import ValidationError
@@ -15,7 +15,7 @@ from hub.connector import Event
 from hub.errors import HoldRoute, Outcome, Rejected, TryAgain
 from hub.outcome import outcome_of
 from hub.testing import EVENT_TYPES, Answer, ConnectorTests, SlackServer, event_of, open_bench, sample
-from hub.testing.conformance import Bench
+from hub.testing.bench import Bench
 
 SECRET = "hooks-canary-XXXXXXXX"
 TOKEN = "xoxb-canary-token"
@@ -25,6 +25,7 @@ HOSTILE = "<!channel> & <@U1> <http://evil.test|your bank> &lt; *bold* \"quoted\
 
 class TestSlackWebhook(ConnectorTests):
     connector_class = Slack
+    outcomes: ClassVar[dict[str, type[Outcome]]] = {"403": HoldRoute, "404": HoldRoute, "410": HoldRoute}
 
     def settings(self, url: str) -> dict[str, Any]:
         return {"webhook_url": f"{url}/services/T0000000/B0000000/{SECRET}"}
@@ -262,6 +263,10 @@ WEBHOOK_ANSWERS = [
     (404, "no_service", HoldRoute), (404, "no_team", HoldRoute), (410, "channel_is_archived", HoldRoute),
     (404, "<html>some proxy</html>", TryAgain), (500, "rollup_error", TryAgain), (503, "", TryAgain),
     (200, "<html>sign in to the network</html>", TryAgain), (302, "", TryAgain),
+    (403, "never_heard_of", HoldRoute), (404, "never_heard_of", HoldRoute), (410, "", HoldRoute),
+    (403, "restricted_action_read_only_channel", HoldRoute), (200, "no_service", HoldRoute),
+    (200, "invalid_blocks", Rejected), (200, "", TryAgain), (200, "queued", TryAgain), (204, "", TryAgain),
+    (500, "invalid_token", TryAgain),
 ]  # fmt: skip
 
 
@@ -274,10 +279,81 @@ async def test_answers_of_a_webhook(status: int, word: str, expected: type[Outco
     assert not bench.effects.kept
 
 
+@pytest.mark.parametrize(
+    ("status", "said", "expected"),
+    [
+        (200, {"ok": False, "error": "invalid_auth"}, HoldRoute),
+        (200, {"ok": False, "error": "invalid_blocks"}, Rejected),
+        (200, {"ok": False, "error": "internal_error"}, TryAgain),
+        (200, {"ok": False, "error": "never_heard_of"}, TryAgain),
+        (400, {"ok": False, "error": "is_archived"}, HoldRoute),
+        (404, {"ok": False, "error": "never_heard_of"}, HoldRoute),
+    ],
+)
+async def test_json_from_a_webhook_is_read_as_the_web_apis(
+    status: int, said: dict[str, Any], expected: type[Outcome]
+) -> None:
+    async with open_bench(SlackServer(Answer(status, json.dumps(said).encode()))) as bench:
+        ended = await outcome(by_webhook(bench.counterpart), bench)
+    assert type(ended) is expected
+    assert said["error"] in ended.reason
+    assert not bench.effects.kept
+
+
+async def test_what_came_in_place_of_ok_is_told() -> None:
+    async with open_bench(SlackServer(Answer(200, b"queued\r\n"))) as bench:
+        ended = await outcome(by_webhook(bench.counterpart), bench)
+    assert isinstance(ended, TryAgain)
+    assert (ended.reason, ended.destination) == ("“queued” came instead of Slack's answer", True)
+
+
+async def test_the_missing_scope_and_the_faulty_field_are_in_the_reason() -> None:
+    scope = {"ok": False, "error": "missing_scope", "needed": "chat:write", "provided": "users:read"}
+    field = {"ok": False, "error": "invalid_blocks", "response_metadata": {"messages": ["[ERROR] must\nbe text", "b"]}}
+    odd = {"ok": False, "error": "invalid_arguments", "needed": None, "response_metadata": {"messages": "none"}}
+    async with open_bench(
+        SlackServer(*(Answer(200, json.dumps(said).encode()) for said in (scope, field, odd)))
+    ) as bench:
+        reasons = [(await outcome(by_token(bench.counterpart), bench)).reason for _ in range(3)]
+    assert reasons == [
+        "Slack answered missing_scope (needed: chat:write)",
+        "Slack answered invalid_blocks ([ERROR] must be text; b)",
+        "Slack answered invalid_arguments",
+    ]
+
+
+@pytest.mark.parametrize("way", ["webhook", "token"])
+@pytest.mark.parametrize("charset", ["base64", "rot13", "idna", "undefined"])
+async def test_an_answer_whose_charset_decodes_nothing_is_a_success_all_the_same(way: str, charset: str) -> None:
+    headers = {"Content-Type": f"text/plain; charset={charset}"}
+    said, connect = (b"ok", by_webhook) if way == "webhook" else (b'{"ok": true, "ts": "1.2"}', by_token)
+    async with open_bench(SlackServer(Answer(200, said, headers))) as bench:
+        event = event_of(sample("order.placed"))
+        receipt = await connect(bench.counterpart).deliver(event, bench.context(event))
+    assert bench.effects.kept
+    assert receipt.answer
+
+
+async def test_a_route_that_went_from_webhook_to_token_and_back_posts_nothing_twice() -> None:
+    async with open_bench(SlackServer()) as bench:
+        event = event_of(sample("order.placed"))
+        for first, then in ((by_webhook, by_token), (by_token, by_webhook)):
+            bench.effects.kept.clear()
+            await first(bench.counterpart).deliver(event, bench.context(event))
+            again = await then(bench.counterpart).deliver(event, bench.context(event))
+            assert again.text.startswith("already sent")
+    assert len(bench.counterpart.messages) == 2
+
+
 API_ERRORS = [
     ("invalid_auth", HoldRoute), ("not_authed", HoldRoute), ("account_inactive", HoldRoute),
     ("token_revoked", HoldRoute), ("missing_scope", HoldRoute), ("channel_not_found", HoldRoute),
     ("not_in_channel", HoldRoute), ("is_archived", HoldRoute), ("restricted_action", HoldRoute),
+    ("restricted_action_read_only_channel", HoldRoute), ("restricted_action_thread_only_channel", HoldRoute),
+    ("restricted_action_thread_locked", HoldRoute), ("is_inactive", HoldRoute), ("accesslimited", HoldRoute),
+    ("messages_tab_disabled", HoldRoute), ("team_not_found", HoldRoute), ("unknown_method", HoldRoute),
+    ("as_user_not_supported", Rejected), ("attachment_payload_limit_exceeded", Rejected),
+    ("metadata_too_large", Rejected), ("invalid_arg_name", Rejected),
     ("msg_too_long", Rejected), ("no_text", Rejected), ("invalid_blocks", Rejected),
     ("msg_blocks_too_long", Rejected), ("internal_error", TryAgain), ("fatal_error", TryAgain),
     ("service_unavailable", TryAgain), ("request_timeout", TryAgain), ("never_heard_of", TryAgain),
@@ -376,12 +452,26 @@ async def test_a_link_to_the_store() -> None:
     ]
 
 
-@pytest.mark.parametrize("url", ["javascript:alert(1)", "{{ data.missing | default('') }}", "https://x/" + "y" * 3000])
-async def test_a_link_that_leads_nowhere_is_refused(url: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "because"),
+    [
+        ("javascript:alert(1)", "no address that starts with https://"),
+        ("{{ data.missing | default('') }}", "no address that starts with https://"),
+        ("https://x/" + "y" * 3000, "too long for Slack"),
+        ("https://shop.test/orders/{{ data.orderId }}", "no field orderId"),
+    ],
+)
+async def test_a_link_that_leads_nowhere_is_left_out_and_the_message_still_goes(url: str, because: str) -> None:
     async with open_bench(SlackServer()) as bench:
-        ended = await outcome(by_webhook(bench.counterpart, admin_url=url), bench)
-    assert isinstance(ended, Rejected)
-    assert "admin_url" in ended.reason
+        event = event_of(sample("customer.registered"))
+        connector = by_webhook(bench.counterpart, admin_url=url)
+        receipt = await connector.deliver(event, bench.context(event))
+        shown = await connector.preview(event, bench.context(event))
+        message = bench.counterpart.messages[0]
+    assert texts(message.blocks, "mrkdwn") == []
+    assert receipt.text.startswith("sent to Slack; without the link: ")
+    assert because in receipt.text
+    assert because in shown.title
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,11 @@ from pydantic import ValidationError
 
 from connectors.webhook import Webhook, event_as_json, signature
 from hub.connector import Event, Secret, TryAgain
+from hub.deliver import attempt
 from hub.errors import HoldRoute
 from hub.outcome import outcome_of
 from hub.testing import Answer, ConnectorTests, HttpSink, event_of, open_bench, sample
+from tests.hubdb import open_lab, route
 
 TLS = Path(__file__).parent / "tls"
 
@@ -34,7 +36,7 @@ class TestWebhook(ConnectorTests):
         return {
             "url": f"{url}/hooks/canary-in-the-path",
             "headers": {"Authorization": "Bearer canary-in-a-header"},
-            "signing_secrets": ["whsec_Y2FuYXJ5LWluLWEtc2VjcmV0", "canary-plain-secret"],
+            "signing_secrets": ["whsec_Y2FuYXJ5LWluLWEtc2lnbmluZy1zZWNyZXQ=", "canary-plain-signing-secret"],
         }
 
 
@@ -102,18 +104,65 @@ def test_the_signature_is_that_of_standard_webhooks() -> None:
     assert signed == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
+OLD_AND_NEW = (b"an old secret of 24 bytes", b"a plain secret, and a new one")
+OLD = "whsec_" + base64.b64encode(OLD_AND_NEW[0]).decode()
+
+
 async def test_it_signs_with_every_secret() -> None:
     async with open_bench(HttpSink()) as bench:
         event = event_of(sample("order.placed"))
-        connector = webhook(bench.url, signing_secrets=["whsec_b2xkIHNlY3JldA==", "a plain new secret"])
+        connector = webhook(bench.url, signing_secrets=[OLD, "a plain secret, and a new one"])
         await connector.deliver(event, bench.context(event))
         request = bench.counterpart.received[0]
     moment = request.headers["webhook-timestamp"]
     assert abs(int(moment) - request.at.timestamp()) < 30
     signed = f"{bench.key}.{moment}.".encode() + request.body
-    digests = [hmac.new(key, signed, hashlib.sha256).digest() for key in (b"old secret", b"a plain new secret")]
+    digests = [hmac.new(key, signed, hashlib.sha256).digest() for key in OLD_AND_NEW]
     expected = " ".join("v1," + base64.b64encode(digest).decode() for digest in digests)
     assert request.headers["webhook-signature"] == expected
+
+
+async def test_it_signs_at_the_hubs_time_and_not_the_machines() -> None:
+    async with open_bench(HttpSink()) as bench:
+        bench.now = lambda: datetime(2031, 2, 3, 4, 5, 6, 700_000, tzinfo=UTC)
+        event = event_of(sample("order.placed"))
+        await webhook(bench.url, signing_secrets=[OLD]).deliver(event, bench.context(event))
+        request = bench.counterpart.received[0]
+    moment = int(datetime(2031, 2, 3, 4, 5, 6, tzinfo=UTC).timestamp())
+    assert request.headers["webhook-timestamp"] == str(moment)
+    assert request.headers["webhook-signature"] == signature(Secret(OLD), bench.key, moment, request.body)
+
+
+async def test_a_hub_whose_machines_clock_is_off_signs_at_the_time_it_goes_by(tmp_path: Path) -> None:
+    async with HttpSink() as sink:
+        settings = {"connector": "webhook", "settings": {"url": sink.url, "signing_secrets": [OLD]}}
+        allow = {"allow": [f"127.0.0.1:{sink.port}"]}
+        async with open_lab(
+            tmp_path, f"sqlite:///{tmp_path}/hub.db", {"one": route() | settings}, network=allow
+        ) as lab:
+            await lab.order()
+            lab.later(40_000)
+            assert await attempt(lab.hub, lab.line("one"), await lab.claim_one("one", limit=1)) == "delivered"
+        (request,) = sink.received
+    ahead = int(request.headers["webhook-timestamp"]) - request.at.timestamp()
+    assert 39_900 < ahead < 40_001
+
+
+def test_a_secret_in_base64_may_come_without_its_padding() -> None:
+    padded = Secret(f"whsec_{base64.b64encode(b'x' * 25).decode()}")
+    bare = Secret(padded.reveal().rstrip("="))
+    assert padded != bare
+    assert signature(bare, "msg_1", 1, b"body") == signature(padded, "msg_1", 1, b"body")
+
+
+@pytest.mark.parametrize("charset", ["base64", "rot13", "idna", "undefined", "nonsense"])
+async def test_an_answer_whose_charset_decodes_nothing_is_a_success_all_the_same(charset: str) -> None:
+    headers = {"Content-Type": f"text/plain; charset={charset}"}
+    async with open_bench(HttpSink(Answer(200, b"fine, \xff", headers))) as bench:
+        event = event_of(sample("order.placed"))
+        receipt = await webhook(bench.url).deliver(event, bench.context(event))
+        assert bench.effects.kept["sent"].value == bench.key
+    assert (receipt.answer or "").startswith("fine, ")
 
 
 async def test_method_headers_and_body_are_as_configured() -> None:
@@ -158,6 +207,11 @@ async def test_a_redirect_is_not_followed_and_tried_again(status: int) -> None:
         ({"headers": {"X": "canary\r\nX-Evil: 1"}}, "printable ASCII"),
         ({"content_type": "text/plain\r\nX-Evil: 1"}, "printable ASCII"),
         ({"signing_secrets": ["whsec_canary!"]}, "base64"),
+        ({"signing_secrets": ["whsec_canar\u00e9"]}, "base64"),
+        ({"signing_secrets": ["whsec_"]}, "at least 24 bytes"),
+        ({"signing_secrets": ["whsec_Y2FuYXJ5"]}, "at least 24 bytes"),
+        ({"signing_secrets": ["whsec_Y2FuYXJ5LWluLWEtc2lnbmlu"]}, "at least 24 bytes"),
+        ({"signing_secrets": ["canary"]}, "at least 24 bytes"),
         ({"methd": "POST"}, "Extra inputs"),
     ],
 )

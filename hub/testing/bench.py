@@ -1,0 +1,141 @@
+"""What surrounds one connector in a test: a counterpart on loopback, a guarded client, a clock, effects in memory.
+
+The kit (hub.testing.conformance) works on a Bench; so can tests of an author's own.
+"""
+
+import asyncio
+import contextlib
+import functools
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+
+from hub.client import Guard, connect, open_client
+from hub.clock import new_id, system_time
+from hub.connector import Context, Effect, Event
+from hub.language import compile_template, names_for
+
+TIMEOUT = 10.0
+LOOPBACK = ("127.0.0.1:*", "localhost:*")
+LATER = timedelta(days=1, hours=1, minutes=1, seconds=1)
+
+
+class MemoryEffects:
+    """Effects in memory: what the kit uses where the hub uses rows."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Effect] = {}
+
+    async def get(self, name: str) -> Effect | None:
+        # The database lets others run meanwhile, and so does this.
+        await asyncio.sleep(0)
+        return self.kept.get(name)
+
+    async def put(self, name: str, value: str, url: str | None = None) -> None:
+        if not isinstance(value, str):
+            raise TypeError(f"an effect's value is text, not {type(value).__name__}")
+        await asyncio.sleep(0)
+        self.kept[name] = Effect(value, url)
+
+    async def once(self, name: str, make: Callable[[], Awaitable[Effect]]) -> Effect:
+        found = await self.get(name)
+        if found is None:
+            found = await make()
+            await self.put(name, found.value, found.url)
+        return found
+
+
+class MemoryLog:
+    """Keeps every line of `ctx.log` as text."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def info(self, event: str, **fields: Any) -> None:
+        self.lines.append(f"{event} {fields!r}")
+
+    warning = info
+
+
+@dataclass
+class Bench:
+    """One connector's surroundings during a test: its counterpart, the client, all texts it has made.
+
+    `key`, `effects` and `entity_effects` are those of one delivery, until `begin` starts another.
+    """
+
+    counterpart: Any
+    url: str
+    http: httpx.AsyncClient
+    guard: Guard
+    timeout: float
+    log: MemoryLog = field(default_factory=MemoryLog)
+    effects: MemoryEffects = field(default_factory=MemoryEffects)
+    entity_effects: MemoryEffects = field(default_factory=MemoryEffects)
+    key: str = field(default_factory=lambda: new_id("dlv"))
+    texts: list[str] = field(default_factory=list)
+    now: Callable[[], datetime] = system_time
+    former: list[MemoryEffects] = field(default_factory=list)
+
+    def context(self, event: Event, attempt: int = 1) -> Context:
+        """A Context as the hub makes it, for one attempt."""
+        return Context(
+            route="kit",
+            store=event.store,
+            key=self.key,
+            attempt=attempt,
+            timeout=self.timeout,
+            http=self.http,
+            connect=self._connect,
+            effects=self.effects,
+            entity_effects=self.entity_effects,
+            render=functools.partial(_render, event),
+            log=self.log,
+            now=self.now,
+        )
+
+    def begin(self, key: str | None = None) -> None:
+        """Another delivery, of an event about something else: its own key (or that one), and nothing done yet."""
+        self.former += [self.effects, self.entity_effects]
+        self.key = key or new_id("dlv")
+        self.effects, self.entity_effects = MemoryEffects(), MemoryEffects()
+
+    async def later(self) -> None:
+        """Time goes by: a day and more on the hub's clock, and the second on the machine's, for what reads that one."""
+        before = self.now
+        self.now = lambda: before() + LATER
+        await asyncio.sleep(1.01 - time.time() % 1)
+
+    async def _connect(self, host: str, port: int) -> socket.socket:
+        return await connect(self.guard, host, port, self.timeout)
+
+
+@contextlib.asynccontextmanager
+async def open_bench(
+    counterpart: contextlib.AbstractAsyncContextManager[Any],
+    *,
+    timeout: float = TIMEOUT,
+    listening: bool = True,
+    allow: Iterable[str] = LOOPBACK,
+) -> AsyncIterator[Bench]:
+    """A Bench around `counterpart`, which is started; not `listening`: at the place of one that has gone.
+
+    `allow` is the hub's `network.allow`.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        running = await stack.enter_async_context(counterpart)
+        url = running.url
+        if not listening:
+            await stack.aclose()
+        guard = Guard(allow)
+        http = await stack.enter_async_context(open_client(guard, timeout=timeout))
+        yield Bench(running, url, http, guard, timeout)
+
+
+def _render(event: Event, template: str, *, html: bool = False, **more: Any) -> str:
+    return compile_template(template, html=html).render(names_for(event, public_url=None) | more)

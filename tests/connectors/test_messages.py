@@ -1,0 +1,122 @@
+"""The words that Slack and mail share: the store's several ways to name a thing, money, and right-to-left text."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectors.messages import Message, clean, clean_line, isolated, message_of
+from hub.connector import amount_text
+from hub.language import compile_template
+from hub.money import NO_CENTS, THREE_PLACES
+from hub.testing import event_of, sample
+
+
+def told(type_: str, **data: Any) -> Message:
+    return message_of(event_of(sample(type_, **data)))
+
+
+def fact(message: Message, label: str) -> str | None:
+    return next((fact.value for fact in message.facts if fact.label == label), None)
+
+
+def test_a_live_orders_customer_is_flat_in_the_order() -> None:
+    live = {"userFirstName": "Asha", "userLastName": "Rao", "userEmail": "asha@x.test", "userPhone": "+91 98"}
+    message = told("order.placed", **live, orderNo=7, customer=None, customerId="cus_1", total=5)
+    assert message.summary == "New order 7 from Asha Rao: 5.00 EUR"
+    assert fact(message, "E-mail") == "asha@x.test"
+    assert fact(told("customer.registered", **live, email=None), "Phone") == "+91 98"
+
+
+@pytest.mark.parametrize("customer", ["Asha Rao", {"name": "Asha Rao"}, {"firstName": "Asha", "lastName": "Rao"}])
+def test_a_customer_may_be_a_name_or_an_object(customer: Any) -> None:
+    assert fact(told("order.placed", customer=customer), "Customer") == "Asha Rao"
+
+
+def test_an_empty_customer_leaves_the_name_to_the_flat_fields() -> None:
+    message = told("order.placed", customer={"id": None}, userFirstName="Asha", userLastName="Rao")
+    assert fact(message, "Customer") == "Asha Rao"
+
+
+@pytest.mark.parametrize("empty", [None, [], {}, "", {"count": 2}])
+def test_line_items_are_found_beside_empty_items(empty: Any) -> None:
+    message = told("order.placed", items=empty, lineItems=[{"title": "Kettle", "qty": 2}, {"title": "Cup", "qty": 1}])
+    assert fact(message, "Items") == "2 × Kettle; 1 × Cup"
+
+
+def test_items_beyond_the_twentieth_are_counted() -> None:
+    goods = [{"name": f"A tea of the finest kind, number {number}", "quantity": 1} for number in range(23)]
+    items = fact(told("order.placed", items=goods), "Items") or ""
+    assert items.endswith("number 19; … and 3 more")
+    assert "more" not in (fact(told("order.placed", items=goods[:20]), "Items") or "")
+
+
+def test_items_for_which_there_is_no_room_are_counted_too() -> None:
+    goods = [{"name": "x" * 290, "quantity": 1}] * 12
+    items = fact(told("order.placed", items=goods), "Items") or ""
+    shown = items.count("×")
+    assert 0 < shown < 12
+    assert items.endswith(f"; … and {12 - shown} more")
+    assert len(items) < 1600
+
+
+MONEY = [
+    (Decimal("2.675"), "EUR", "2.68"),
+    (Decimal("2.665"), "EUR", "2.67"),
+    (Decimal("1234.5"), "JPY", "1,235"),
+    (Decimal("1000.5"), "XOF", "1,001"),
+    (Decimal("1.0005"), "TND", "1.001"),
+    (Decimal("1.0005"), "IQD", "1.001"),
+    (Decimal("-0.005"), "", "-0.01"),
+]
+
+
+@pytest.mark.parametrize(("amount", "currency", "reads"), MONEY)
+def test_a_message_and_the_money_filter_say_the_same(amount: Decimal, currency: str, reads: str) -> None:
+    assert amount_text(amount, currency) == reads
+    assert fact(told("order.placed", total=str(amount), currency=currency), "Total") == f"{reads} {currency}".strip()
+    filled = compile_template("{{ amount | money(currency) }}").render({"amount": amount, "currency": currency})
+    assert filled == f"{currency} {reads}".strip()
+
+
+@given(
+    amount=st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**12), max_value=10**12),
+    currency=st.sampled_from(["EUR", "", *sorted(NO_CENTS | THREE_PLACES)]),
+)
+def test_they_never_differ(amount: Decimal, currency: str) -> None:
+    filled = compile_template("{{ amount | money(currency) }}").render({"amount": amount, "currency": currency})
+    assert filled.removeprefix(currency).strip() == amount_text(amount, currency)
+
+
+@pytest.mark.parametrize("total", ["NaN", "Infinity", "12 apples", "1E+999999"])
+def test_what_is_no_amount_is_told_as_it_is(total: str) -> None:
+    assert fact(told("order.placed", total=total), "Total") == f"{total} EUR"
+
+
+TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_no_value_turns_the_direction_of_writing(turn: str) -> None:
+    assert clean(f"a{turn}b") == "ab"
+    message = told("order.placed", customer={"name": f"x{turn}y"}, orderNo=f"7{turn}")
+    assert turn not in message.summary + "".join(fact.value for fact in message.facts)
+
+
+@pytest.mark.parametrize("name", ["דנה כהן", "سارة", "ACME שלום"])
+def test_right_to_left_text_is_isolated_in_a_sentence(name: str) -> None:
+    message = told("order.placed", customer={"name": name}, orderNo=7, total=5, items=[{"name": name, "quantity": 2}])
+    assert message.summary == f"New order 7 from \u2068{name}\u2069: 5.00 EUR"
+    assert fact(message, "Customer") == name
+    assert fact(message, "Items") == f"2 × \u2068{name}\u2069"
+
+
+def test_other_text_is_left_as_it_is() -> None:
+    assert isolated("Zoë 李") == "Zoë 李"
+
+
+def test_a_line_keeps_closed_isolates_and_drops_one_left_open() -> None:
+    assert clean_line("\u202ea \u2068שלום\u2069\r\nb") == "a \u2068שלום\u2069 b"
+    assert clean_line("a \u2068שלום\nb") == "a שלום b"
