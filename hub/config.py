@@ -39,7 +39,7 @@ from hub.event import EVENT_TYPES
 from hub.language import Condition, compile_condition, compile_template
 from hub.problems import Inner, inner_problem, problem_lines, raise_inner
 from hub.sandbox import near, shortened
-from hub.units import Duration, RateSetting
+from hub.units import Duration, RateSetting, Size
 from hub.yamlfile import Place, YamlFile, read_yaml
 
 CONNECTORS = "litekart_hub.connectors"
@@ -162,6 +162,56 @@ class Worker(Section):
     )  # fmt: skip
 
 
+class Keep(Section):
+    """How long events are kept whole."""
+
+    events: Annotated[Duration, _between(MINUTE, timedelta(days=3650))] = Field(
+        "90d", validate_default=True,
+        description="Bodies, headers and attempts of events of which everything is delivered or skipped.",
+    )  # fmt: skip
+    dead: Annotated[Duration, _between(MINUTE, timedelta(days=3650))] = Field(
+        "365d", validate_default=True, description="The same of events of which something is dead."
+    )
+
+
+class Disk(Section):
+    """When the disk counts as full: webhooks are refused with 503 before it is, and an alert is sent."""
+
+    min_free: Size = Field("1GiB", validate_default=True, description="Least that is free.")
+    min_free_percent: float = Field(5, ge=0, lt=100, description="Least that is free, in percent of the disk.")
+
+
+class User(Section):
+    """Someone who may use the dashboard."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$", description="What they log in as.")
+    password: Secret = Field(description="Its argon2 hash, as `hub passwd` makes it.")
+    role: Literal["viewer", "operator"] = Field("viewer", description="operator may also replay, pause and let in.")
+
+    @field_validator("password")
+    @classmethod
+    def _is_hash(cls, password: Secret) -> Secret:
+        if not password.reveal().startswith("$argon2id$"):
+            raise ValueError("must be a hash, not the password itself: `hub passwd` makes one")
+        return password
+
+
+class Dashboard(Section):
+    """Where the dashboard listens, and who may use it."""
+
+    host: str = Field("127.0.0.1", description="The address to listen on; an open one needs users.")
+    port: int = Field(8601, ge=0, le=65535, description="The port; 0 takes a free one.")
+    users: tuple[User, ...] = Field((), description="Who may log in; without any, a link is printed at start.")
+
+    @field_validator("users")
+    @classmethod
+    def _once(cls, users: tuple[User, ...]) -> tuple[User, ...]:
+        names = [user.name for user in users]
+        if len(set(names)) < len(names):
+            raise ValueError("a name stands there twice")
+        return users
+
+
 class Log(Section):
     """What the hub writes to standard error."""
 
@@ -189,6 +239,9 @@ class Route(Section):
     ordered: bool = Field(False, description="One after the other for each order, product or customer.")
     max_age: Duration | None = Field(None, description="Skip what is older than this before its first attempt.")
     retry: Retry = Field(default_factory=Retry, description="How a delivery that failed is tried again.")
+    alerts: tuple[str, ...] | None = Field(
+        None, description="Routes that are told of this one's trouble; null for those that all alerts go to."
+    )
 
     @field_validator("connector")
     @classmethod
@@ -252,6 +305,12 @@ class Config(Section):
     network: Network = Field(default_factory=Network, description="What connectors may reach.")
     worker: Worker = Field(default_factory=Worker, description="How deliveries are run.")
     log: Log = Field(default_factory=Log, description="What the hub writes to standard error.")
+    dashboard: Dashboard = Field(
+        default_factory=Dashboard, description="Where the dashboard listens, and who may use it."
+    )
+    keep: Keep = Field(default_factory=Keep, description="How long events are kept whole.")
+    disk: Disk = Field(default_factory=Disk, description="When the disk counts as full.")
+    alerts: tuple[str, ...] = Field((), description="Routes that the hub's own alerts go to, by name.")
     stores: dict[Annotated[Name, AfterValidator(_not_reserved)], Store] = Field(
         min_length=1, description="The shops, by a name of your choice."
     )
@@ -306,6 +365,21 @@ class Config(Section):
     def _stores_exist(self) -> Self:
         for route in self.routes.values():
             _known_stores(route.stores, self.stores)
+        return self
+
+    @model_validator(mode="after")
+    def _alert_routes_exist(self) -> Self:
+        named: list[tuple[Place, str]] = [(("alerts", index), name) for index, name in enumerate(self.alerts)]
+        for route, terms in self.routes.items():
+            named += [(("routes", route, "alerts", index), name) for index, name in enumerate(terms.alerts or ())]
+        raise_inner(
+            "alerts",
+            [
+                inner_problem(place, f"no route named {shortened(name)}{near(name, self.routes)}")
+                for place, name in named
+                if name not in self.routes
+            ],
+        )
         return self
 
     @property

@@ -25,7 +25,7 @@ from sqlmodel import Field, SQLModel
 
 from hub.clock import from_micros, to_micros
 
-SCHEMA = "0001"
+SCHEMA = "0002"
 
 UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 LONGEST_TEXT = 2_000
@@ -135,7 +135,7 @@ class Delivery(SQLModel, table=True):
     """One event on its way along one route.
 
     `attempts` is the number of the last attempt and the token of its claim; `budget` the highest number allowed,
-    `span` how many it gets when it starts anew.
+    `span` how many it gets when it starts anew. `alerted`: the attempt after which its death was told, -1 if never.
     While an attempt is under way `lease_until` is set, and `next_attempt_at` equals it.
     """
 
@@ -147,6 +147,7 @@ class Delivery(SQLModel, table=True):
         open_only("delivery_looked", "route", "entity", where="looked_at IS NOT NULL"),
         open_only("delivery_stuck", "status", "route", "id", where="status IN ('dead', 'held')"),
         open_only("delivery_replayed", "replay_id", where="replay_id IS NOT NULL"),
+        open_only("delivery_untold", "route", where="status = 'dead' AND alerted <> attempts"),
     )
     id: str = Field(primary_key=True)
     event_id: str
@@ -173,6 +174,8 @@ class Delivery(SQLModel, table=True):
     released_at: datetime | None = moment(default=None)
     replay_id: str | None = None
     before: Any = Field(default=None, sa_column=Column(Json))
+    # The database's own default too: receivers and workers of the version before write beside this one's.
+    alerted: int = Field(default=-1, sa_column_kwargs={"server_default": "-1"})
 
 
 class Attempt(SQLModel, table=True):
@@ -203,7 +206,10 @@ class Effect(SQLModel, table=True):
 
 
 class RouteState(SQLModel, table=True):
-    """What a route's deliveries share: pause, breaker, and the next moment its rate allows."""
+    """What a route's deliveries share: pause, breaker, and the next moment its rate allows.
+
+    `alerted_at` is the `opened_at` of which an alert was made.
+    """
 
     __tablename__ = "route_state"
     route: str = Field(primary_key=True)
@@ -220,6 +226,7 @@ class RouteState(SQLModel, table=True):
     probe_id: str | None = None
     stopped_until: datetime | None = moment(default=None)
     next_free_at: datetime | None = moment(default=None)
+    alerted_at: datetime | None = moment(default=None)
 
 
 class EventKey(SQLModel, table=True):
@@ -284,6 +291,42 @@ class Stat(SQLModel, table=True):
     name: str = Field(primary_key=True)
     label: str = Field(primary_key=True)
     count: int
+
+
+class Alert(SQLModel, table=True):
+    """What was told of one matter, and what has come since: `count` and some `entities`, until `summary_at`.
+
+    `kind` is the type of the hub's own event, `name` a route or store, `label` the reason's key. `seen` is how far
+    the source was read, where it is a running count.
+    """
+
+    kind: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    label: str = Field(primary_key=True)
+    reason: str | None = outside(default=None)
+    first_at: datetime = moment()
+    summary_at: datetime | None = moment(default=None)
+    count: int = 0
+    seen: int = 0
+    entities: Any = Field(default=None, sa_column=Column(Json))
+
+
+class Session(SQLModel, table=True):
+    """Someone who is logged in, or (`kind` link) a link that logs in once. `id` is the hash of what they hold.
+
+    `mark` changes with the user's password hash and role: a session with another one has ended.
+    """
+
+    id: str = Field(primary_key=True)
+    kind: str
+    user: str = outside(200, nullable=False)
+    role: str
+    mark: str
+    created_at: datetime = moment()
+    seen_at: datetime = moment()
+    expires_at: datetime = moment()
+    remote: str | None = outside(200, default=None)
+    agent: str | None = outside(200, default=None)
 
 
 class Worker(SQLModel, table=True):

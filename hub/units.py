@@ -1,4 +1,4 @@
-"""Durations and rates as the config writes them: `15s`, `90d`, `1/s`. Parsed to plain values and written back."""
+"""Durations, rates and sizes as the config writes them: `15s`, `1/s`, `1GiB`. Parsed to plain values and back."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
-__all__ = ["Duration", "Rate", "RateSetting", "duration_text", "parse_duration", "parse_rate"]
+__all__ = [
+    "Duration", "Rate", "RateSetting", "Size", "duration_text", "parse_duration", "parse_rate", "parse_size",
+    "size_text",
+]  # fmt: skip
 
 UNITS = {
     "d": timedelta(days=1),
@@ -16,6 +19,8 @@ UNITS = {
     "s": timedelta(seconds=1),
     "ms": timedelta(milliseconds=1),
 }
+SIZES = {"TiB": 2**40, "GiB": 2**30, "MiB": 2**20, "KiB": 2**10, "B": 1}
+SIZE = r"(\d{1,12})(TiB|GiB|MiB|KiB|B)"
 LONGEST = timedelta(days=3650)
 DURATION = r"(\d{1,12})(ms|s|m|h|d)"
 RATE = r"(\d{1,6})/(s|m|min|h)"
@@ -81,4 +86,28 @@ RateSetting = Annotated[
     BeforeValidator(parse_rate),
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "pattern": f"^{RATE}$", "examples": ["1/s", "30/m", "500/h"]}),
+]
+
+
+def parse_size(value: Any) -> int:
+    """`1GiB` in bytes; a number of bytes passes through. Raises ValueError."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    found = re.fullmatch(SIZE, value, re.ASCII) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("must be a whole number and a unit, such as 500MiB or 1GiB")
+    return int(found[1]) * SIZES[found[2]]
+
+
+def size_text(value: int) -> str:
+    """The shortest spelling that reads back as the same."""
+    unit = next(unit for unit, size in SIZES.items() if not value % size and (value or unit == "B"))
+    return f"{value // SIZES[unit]}{unit}"
+
+
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    PlainSerializer(size_text, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^{SIZE}$", "examples": ["500MiB", "1GiB"]}),
 ]

@@ -81,6 +81,7 @@ def config_of(folder: Path, url: str, routes: dict[str, Any], **more: Any) -> Co
         "server": {"port": 0},
         "database": url,
         "data_dir": "data",
+        "disk": {"min_free": "0B", "min_free_percent": 0},
         "stores": {"main": {"url": "http://shop.test", "webhook_secrets": [SECRET]}},
         "routes": routes,
     }

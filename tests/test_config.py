@@ -22,7 +22,7 @@ from hub.config import (
 from hub.connector import Template
 from hub.event import EVENT_TYPES
 from hub.example import example_yaml
-from hub.units import Rate, duration_text
+from hub.units import Rate, duration_text, parse_size, size_text
 from tests.config_files import CANARY, PROBE, STORES, Probe, load, problems, route, with_url
 
 HERE = Probe.__module__
@@ -368,3 +368,29 @@ def test_two_stores_have_no_secret_in_common(tmp_path: Path) -> None:
     (problem,) = problems(tmp_path, f"stores:\n{text}\n")
     assert problem.startswith("config.yaml:3: stores.two.webhook_secrets[1]: is store one's too")
     assert CANARY not in problem
+
+
+def test_alerts_name_routes_that_exist(tmp_path: Path) -> None:
+    found = problems(tmp_path, with_url("alerts: [two]") + "alerts: [one, onne]\n")
+    assert found == [
+        "config.yaml:6: routes.one.alerts[0]: no route named two; there is one",
+        "config.yaml:7: alerts[1]: no route named onne; there is one",
+    ]
+
+
+def test_a_password_in_place_of_its_hash_is_refused_and_not_shown(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, STORES + f"dashboard: {{users: [{{name: ana, password: {CANARY}}}]}}\n")
+    assert "`hub passwd` makes one" in problem
+    assert CANARY not in problem
+
+
+@pytest.mark.parametrize(("text", "size"), [("1GiB", 2**30), ("1536MiB", 3 * 2**29), ("0B", 0), ("7B", 7)])
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+    assert parse_size(size_text(size)) == size
+
+
+@pytest.mark.parametrize("text", ["1GB", "1.5GiB", "-1B", "GiB", "", True, -1, None])
+def test_what_is_no_size_says_what_one_is(text: object) -> None:
+    with pytest.raises(ValueError, match="500MiB"):
+        parse_size(text)

@@ -106,9 +106,12 @@ def config_of(counterparts: Counterparts, port: int) -> dict[str, Any]:
     """The config's content; the routes are those that the first lines of the demo show."""
     return {
         "server": {"host": "127.0.0.1", "port": port},
+        "dashboard": {"port": 0},
         "database": "sqlite:///data/hub.db",
         "redis": "embedded",
         "network": {"allow": counterparts.addresses},
+        # A throwaway folder: what is kept there matters to nobody.
+        "disk": {"min_free": "0B", "min_free_percent": 0},
         "stores": {"main": {"url": "https://shop.example", "webhook_secrets": ["${DEMO_WEBHOOK_SECRET}"]}},
         "routes": {
             "big-orders": {

@@ -29,6 +29,8 @@ REPLAY = table(models.Replay)
 AUDIT = table(models.Audit)
 STAT = table(models.Stat)
 WORKER = table(models.Worker)
+ALERT = table(models.Alert)
+SESSION = table(models.Session)
 SCHEMA_VERSION = table(models.SchemaVersion)
 
 
