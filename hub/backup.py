@@ -238,11 +238,19 @@ def restore(file: Path, database: Path, now: datetime) -> Path | None:
     return aside
 
 
+def is_readable(database: Path) -> bool:
+    """Whether it is there and a hub's. SQLite removes the log of what it takes for no database, so it asks first."""
+    try:
+        with looking_at(database) as connection:
+            return contents(connection) is not None
+    except DBAPIError:
+        return False
+
+
 def set_aside(database: Path, now: datetime) -> Path | None:
     """A second name for the database, and its log moved out of the way of the next one."""
     aside = database.with_name(f"{database.name}.before-restore-{stamp(now)}")
-    if database.exists():
-        # A damaged one stays as it is, its log beside it.
+    if is_readable(database):
         with suppress(sqlite3.Error), closing(sqlite3.connect(database, isolation_level=None)) as present:
             present.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     for end in BESIDE:
