@@ -35,6 +35,7 @@ QUICK_CHECK_ABOVE = 2**30
 BESIDE = ("-wal", "-shm", "-journal")
 BEFORE_MIGRATION = re.compile(r"hub-\w+-\d{8}T\d{6}Z\.db")
 KEPT = 3
+PARTIAL = ".partial"
 FROM_ELSEWHERE = "(the password comes from PGPASSWORD or ~/.pgpass)"
 
 
@@ -110,7 +111,7 @@ def checked_copy(
     """A copy beside `target`, checked and flushed, for as long as nobody moves it. Raises CommandError."""
     try:
         refuse_lack(source, target, disk)
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=PARTIAL, dir=target.parent)
         partial = Path(name)
         try:
             found = copied(source, partial, descriptor, rest, stop or threading.Event())
@@ -128,6 +129,21 @@ def checked_copy(
         raise CommandError(f"{source} cannot be copied to {target}: {error}") from None
     except OSError as error:
         raise CommandError(f"{target} cannot be written: {error.strerror}") from None
+
+
+def progress(source: Path, target: Path) -> str | None:
+    """How much of a copy is written, by whichever process, as a sentence; None where none is being made."""
+    try:
+        files = [path for path in target.parent.iterdir() if path.name.startswith(f".{target.name}.")]
+        states = [path.stat() for path in files if path.suffix == PARTIAL]
+        whole = source.stat().st_size
+    except OSError:
+        # Finished just now, or a folder that the copy itself will complain of.
+        return None
+    if not states:
+        return None
+    newest = max(states, key=lambda state: state.st_mtime)
+    return f"{megabytes(newest.st_size)} of {megabytes(whole)} are copied"
 
 
 def refuse_lack(source: Path, target: Path, disk: Disk | None) -> None:
@@ -231,6 +247,8 @@ def restore(file: Path, database: Path, now: datetime) -> Path | None:
 
     Where the present database is kept now; None where there was none. Raises CommandError, with all as it was.
     """
+    # Where it is a link, what it leads to is replaced.
+    database = database.resolve()
     database.parent.mkdir(parents=True, exist_ok=True)
     with checked_copy(file, database) as copy:
         aside = set_aside(database, now)
@@ -250,6 +268,8 @@ def is_readable(database: Path) -> bool:
 def set_aside(database: Path, now: datetime) -> Path | None:
     """A second name for the database, and its log moved out of the way of the next one."""
     aside = database.with_name(f"{database.name}.before-restore-{stamp(now)}")
+    if aside.exists():
+        raise CommandError(f"{aside} is there already, from a moment ago; nothing was done")
     if is_readable(database):
         with suppress(sqlite3.Error), closing(sqlite3.connect(database, isolation_level=None)) as present:
             present.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -66,10 +66,15 @@ async def upgrade(database: Database, url: str, backups: Path | None = None) -> 
     )
     _, errors = await process.communicate(url.encode())
     if process.returncode != 0:
-        last = errors.decode(errors="replace").strip().rpartition("\n")[2]
-        why = last or f"the migration ended with {process.returncode}"
+        why = reason_in(errors.decode(errors="replace")) or f"the migration ended with {process.returncode}"
         raise ConfigError(f"database: the schema could not be brought from {found} to {SCHEMA}: {why}")
     return f"the schema went from {found} to {SCHEMA}; {kept}"
+
+
+def reason_in(traceback: str) -> str:
+    """The error at a traceback's end, without what SQLAlchemy says after it of the statement and its own pages."""
+    lines = [line for line in traceback.splitlines() if line.strip() and not line.startswith(("[", "(", " "))]
+    return lines[-1] if lines else ""
 
 
 def refuse_newer(found: str, what: str) -> None:

@@ -55,6 +55,8 @@ BODIES = {
 ON_ROUTE_ONE = {2: "dlv_17aa7f3bd1c8e0000000000000000003-n1-l1", 3: "dlv_17aa7f3bd1c8e0000000000000000004",
                 5: "dlv_17aa7f3bd1c8e0000000000000000008"}  # fmt: skip
 ON_ROUTE_BROKEN = {5: "dlv_17aa7f3bd1c8e0000000000000000009"}
+# Its connector reads the present state, so that a repeat of event 4 makes it look once more.
+LOOKS_AGAIN = "dlv_17aa7f3bd1c8e0000000000000000007-l1"
 PAUSED = "dlv_17aa7f3bd1c8e0000000000000000005"
 HELD = "dlv_17aa7f3bd1c8e0000000000000000006"
 DEAD = "dlv_17aa7f3bd1c8e0000000000000000002"

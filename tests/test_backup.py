@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from hub.backup import back_up, copy_database
+from hub.commands.keeping import tell_progress
 from hub.config import load_config
 from hub.database import open_database
 from hub.errors import CommandError
@@ -162,10 +163,14 @@ async def test_a_damaged_database_is_no_backup(shop: Path, tmp_path: Path) -> No
     assert inside(tmp_path) == {"shop"}
 
 
-async def test_a_copy_that_is_given_up_leaves_nothing(shop: Path, tmp_path: Path) -> None:
+async def test_a_copy_tells_how_far_it_is_and_leaves_nothing_when_given_up(shop: Path, tmp_path: Path) -> None:
     database = await filled(shop)
+    said: list[str] = []
     copying = asyncio.create_task(copy_database(database, tmp_path / "copy.db", rest=0.2))
-    await eventually(lambda: left_over(tmp_path), PATIENCE)
+    watching = asyncio.create_task(tell_progress(database, tmp_path / "copy.db", said.append, 0.01))
+    await eventually(lambda: len(set(said)) > 1, PATIENCE)
+    watching.cancel()
+    assert re.fullmatch(r"\d+\.\d MB of 2\d\.\d MB are copied", said[-1])
     copying.cancel()
     with pytest.raises(asyncio.CancelledError):
         await copying
@@ -175,6 +180,7 @@ async def test_a_copy_that_is_given_up_leaves_nothing(shop: Path, tmp_path: Path
 async def test_a_restore_asks_keeps_what_was_there_and_says_what_goes_on(console: Console, shop: Path) -> None:
     await first_version.make(f"sqlite:///{shop}/first.db")
     database = await filled(shop)
+    assert "nobody answered" in console.hub(shop, "restore", "first.db", "--json").err
     refused = console.hub(shop, "restore", "first.db", typed="n\n")
     assert (refused.code, refused.err.endswith("hub: nothing was done\n")) == (1, True)
     assert "first.db holds 6 events, the newest of 2024-01-15 10:35:00Z; 5 deliveries pending, 1 held." in refused.err

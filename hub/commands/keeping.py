@@ -1,22 +1,23 @@
 """Commands that keep a hub's data: backup and restore."""
 
 import asyncio
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from sqlalchemy.exc import DBAPIError
 
-from hub.backup import FROM_ELSEWHERE, back_up, megabytes, postgres_command
+from hub.backup import FROM_ELSEWHERE, back_up, megabytes, postgres_command, progress
 from hub.backup import restore as put_copy_in_place
 from hub.clock import system_time
 from hub.commands.acting import ask_person
 from hub.commands.asking import CONFIG, AsJson, ConfigPath, Yes, command_config, me
-from hub.commands.output import moment, say, show_json
+from hub.commands.output import complain, moment, say, show_json
 from hub.config import Config
 from hub.database import looking_at
-from hub.errors import CommandError
+from hub.errors import CommandError, ConfigError
 from hub.process import asking, exclusive, opened_database, running_socket, upgraded
 from hub.schema import refuse_newer
 from hub.store.contents import Contents, contents
@@ -24,6 +25,7 @@ from hub.store.routes import audit
 from hub.web.api import backup_json, contents_json
 
 LOCK_WAIT = 1.0
+TELL_EVERY = 5.0
 
 
 def backup(
@@ -33,11 +35,32 @@ def backup(
     as_json: AsJson = False,
 ) -> None:
     """Copy the database to one file, also while the hub runs; for PostgreSQL, say how."""
-    result = asyncio.run(_backed_up(command_config(config), file.absolute(), force))
+    loaded = command_config(config)
+    result = asyncio.run(_watched(_backed_up(loaded, file.absolute(), force), loaded.sqlite_path, file.absolute()))
     if as_json:
         show_json(result)
     else:
         say(f"{result['file']} is written and checked: {megabytes(result['bytes'])}, {_held(result)}")
+
+
+async def _watched(copying: Coroutine[Any, Any, Any], source: Path | None, target: Path) -> Any:
+    """Tell a person at a terminal how far a long copy is."""
+    if source is None or not sys.stderr.isatty():
+        return await copying
+    watching = asyncio.create_task(tell_progress(source, target, complain, TELL_EVERY))
+    try:
+        return await copying
+    finally:
+        watching.cancel()
+
+
+async def tell_progress(source: Path, target: Path, tell: Callable[[str], None], every: float) -> None:
+    """Say how far a copy is, each `every` seconds, until cancelled."""
+    while True:
+        await asyncio.sleep(every)
+        said = progress(source, target)
+        if said is not None:
+            tell(said)
 
 
 async def _backed_up(config: Config, file: Path, force: bool) -> Any:
@@ -72,7 +95,7 @@ def restore(
             "PostgreSQL restores its own backups. Stop `hub up`, `hub serve` and `hub work`,"
             f" run: {remedy} {FROM_ELSEWHERE}, then: hub db upgrade"
         )
-    result = asyncio.run(_restored(loaded, loaded.sqlite_path, file, ask=not (yes or as_json)))
+    result = asyncio.run(_restored(loaded, loaded.sqlite_path, file, ask=not yes))
     show_json(result) if as_json else say(*_told(result))
 
 
@@ -82,12 +105,22 @@ async def _restored(config: Config, database: Path, file: Path, *, ask: bool) ->
         if ask:
             ask_person(f"{file} holds {_held(contents_json(found))}. {present(database)} Restore?")
         aside = await asyncio.to_thread(put_copy_in_place, file, database, system_time())
-        async with opened_database(config) as opened:
-            schema = await upgraded(config, opened)
-            now, who = system_time(), me()
-            await opened.write(lambda c: audit(c, now, who, "restore", file=str(file), aside=aside and str(aside)))
-    kept = None if aside is None else str(aside)
+        kept = None if aside is None else str(aside)
+        try:
+            schema = await _made_current(config, file=str(file), aside=kept)
+        except ConfigError as error:
+            before = f", and what was there is kept in {kept}" if kept else ""
+            raise CommandError(f"{file} is restored{before}; but {error}") from None
     return {"file": str(file), "database": str(database), "aside": kept, "upgrade": schema} | contents_json(found)
+
+
+async def _made_current(config: Config, **detail: str | None) -> str:
+    """Bring what was restored up to date, and note in its audit where it came from; what was done."""
+    now, who = system_time(), me()
+    async with opened_database(config) as database:
+        done = await upgraded(config, database)
+        await database.write(lambda connection: audit(connection, now, who, "restore", **detail))
+    return done
 
 
 def fit_to_restore(file: Path, database: Path) -> Contents:

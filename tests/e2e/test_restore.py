@@ -11,7 +11,7 @@ from tests.e2e.ledger import PATIENCE, Destination, Load, marker_of
 from tests.hubs import command, config_of, hub_process, route, write_config
 from tests.servers import eventually
 
-PENDING = 12
+ORDERS = 12
 
 
 async def test_restored_on_an_empty_machine_what_was_pending_goes_on(tmp_path: Path) -> None:
@@ -23,34 +23,38 @@ async def test_restored_on_an_empty_machine_what_was_pending_goes_on(tmp_path: P
         ill = await stack.enter_async_context(Destination(lambda request: Answer(404)))
         # A 404 opens no breaker, so that each has its attempt; what waits for the next is pending meanwhile.
         slow = route(ill.url, retry={"schedule": ["3s"] * 20}, concurrency=1, when="data.place < 9")
-        never = route(ill.url, events=["order.cancelled"])
-        routes = {"well": route(well.url), "ill": slow, "never": never}
+        hung = await stack.enter_async_context(Destination())
+        # Its lease outlasts the test: only a start that ends it lets it go on.
+        long = route(hung.url, timeout="10m", when="data.place == 0")
+        routes = {"well": route(well.url), "ill": slow, "long": long, "never": route(ill.url, events=["order.none"])}
         config = write_config(lost, config_of(routes))
         hub = await stack.enter_async_context(hub_process(config, "up"))
         load = await stack.enter_async_context(Load([hub.url]))
         ask = await stack.enter_async_context(local_hub(load_config(config)))
-        for number in range(PENDING):
+        hung.hanging = True
+        for number in range(ORDERS):
             await load.post_one(number, "order.placed", place=number)
         await well.took(set(load.acked))
         await eventually(lambda: len(ill.keys()) == 9, PATIENCE)
+        (under_way,) = await hung.hung.wait(1, PATIENCE)
 
         async def recorded() -> bool:
             done = (await ask("deliveries", {"status": "delivered"}))["deliveries"]
-            return len(done) == PENDING
+            return len(done) == ORDERS
 
         await eventually(recorded, PATIENCE)
         await ask("pause", {"route": "never", "reason": "the ERP moves"})
         keys = {marker: key for marker, (key,) in ill.keys().items()}
         code, made, errors = await command(config, "backup", str(tmp_path / "copy.db"), "--json")
-        assert (code, errors, made["pending"], made["events"]) == (0, "", 9, PENDING)
+        assert (code, errors, made["pending"], made["events"]) == (0, "", 10, ORDERS)
         await hub.kill()
         shutil.rmtree(lost / "data")
 
         config = write_config(found, config_of(routes))
         code, result, errors = await command(config, "restore", str(tmp_path / "copy.db"), "--yes", "--json")
         assert (code, errors) == (0, "")
-        assert (result["pending"], result["aside"]) == (9, None)
-        ill.decide = None
+        assert (result["pending"], result["aside"]) == (10, None)
+        ill.decide, hung.hanging = None, False
         sent_before = len(well.received)
         await stack.enter_async_context(hub_process(config, "up"))
         await ill.took(set(keys))
@@ -63,5 +67,7 @@ async def test_restored_on_an_empty_machine_what_was_pending_goes_on(tmp_path: P
         assert {marker_of(request): request.key for request in ill.taken} == keys
         assert len(ill.taken) == len(keys) == 9
         assert all(len(of_marker) == 1 for of_marker in ill.keys().values()), "a key changed"
-        assert len(well.received) == sent_before == PENDING, "what was delivered was sent again"
+        (cut_off,) = hung.taken
+        assert cut_off.key == under_way.key
+        assert len(well.received) == sent_before == ORDERS, "what was delivered was sent again"
         assert (await again("status", {}))["routes"]["never"]["state"] == "paused"
