@@ -13,7 +13,7 @@ import httpx
 import typer
 from typer.exceptions import TyperException
 
-from hub.commands import acting, beginning, checking, looking, running, sending
+from hub.commands import acting, beginning, checking, keeping, looking, running, sending
 from hub.commands.asking import AsJson
 from hub.commands.output import complain, say, show_json, show_table
 from hub.config import CONNECTORS, config_schema, find_connector
@@ -99,6 +99,8 @@ app.command("pause")(acting.pause)
 app.command("resume")(acting.resume)
 app.command("release")(acting.release)
 app.command("cancel")(acting.cancel)
+app.command("backup")(keeping.backup)
+app.command("restore")(keeping.restore)
 app.command("demo")(running.demo)
 refused.callback()(looking.refused)
 refused.command("accept")(acting.accept)

@@ -8,9 +8,9 @@ Unavailable (storage is in trouble), Conflict (once more), or as it is (the stat
 import asyncio
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -103,6 +103,25 @@ def sqlite_engine(url: URL, begin: str, *, query_only: bool = False) -> Engine:
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+@contextmanager
+def looking_at(path: Path) -> Iterator[Connection]:
+    """A read transaction on a SQLite file, beside whoever writes it: it changes nothing and never checkpoints."""
+    address = f"{path.resolve().as_uri()}?mode=ro"
+    engine = create_engine(
+        "sqlite://", poolclass=StaticPool, creator=lambda: sqlite3.connect(address, uri=True, isolation_level=None)
+    )
+
+    @event.listens_for(engine, "begin")
+    def begin_now(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
 
 
 def _transact(engine: Engine, work: Work[T]) -> T:

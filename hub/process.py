@@ -45,6 +45,8 @@ LOCK_POLL = 0.05
 GRACEFUL = 10
 BACKLOG = 2048
 ASK_TIMEOUT = 60.0
+# Operations that take as long as the database is large.
+UNHURRIED = {"backup"}
 
 Caller = Callable[[str, dict[str, Any]], Awaitable[Any]]
 log = structlog.get_logger()
@@ -81,7 +83,7 @@ async def up(config: Config, ready: Callable[[str], None] = lambda url: None) ->
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(exclusive(config))
         database = await stack.enter_async_context(opened_database(config))
-        state = await upgrade(database, config.database.reveal())
+        state = await upgraded(config, database)
         # Before 3.51.3 SQLite needs that one connection alone writes and checkpoints, as hub.database has it.
         log.info("schema.ready", state=state, sqlite=sqlite3.sqlite_version)
         redis = await stack.enter_async_context(redis_settings(config))
@@ -152,6 +154,11 @@ async def opened_database(config: Config) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
+
+
+async def upgraded(config: Config, database: Database) -> str:
+    """Bring the schema up to date, after a backup in the data folder; what was done, as a sentence."""
+    return await upgrade(database, config.database.reveal(), config.data_dir / "backups")
 
 
 @asynccontextmanager
@@ -255,7 +262,14 @@ async def local_socket(hub: Hub) -> AsyncIterator[None]:
         path = str(folder / "local")
         sock = socket.socket(socket.AF_UNIX)
         sock.bind(path)
-        config = uvicorn.Config(create_local_api(hub), log_config=None, access_log=False, lifespan="off", ws="none")
+        config = uvicorn.Config(
+            create_local_api(hub),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=GRACEFUL,
+        )
         note = hub.config.data_dir / "hub.json"
         async with listening(config, [sock], path):
             write_private(note, json.dumps({"pid": os.getpid(), "socket": path}))
@@ -316,7 +330,7 @@ async def local_hub(config: Config) -> AsyncIterator[Caller]:
             return
         database = await stack.enter_async_context(opened_database(config))
         if config.sqlite_path is not None:
-            await upgrade(database, config.database.reveal())
+            await upgraded(config, database)
         else:
             await require_current(database)
         bells = await stack.enter_async_context(command_bells(config))
@@ -362,10 +376,11 @@ def running_socket(config: Config) -> str | None:
 async def asking(path: str) -> AsyncIterator[Caller]:
     """Ask the running hub."""
     transport = httpx.AsyncHTTPTransport(uds=path)
-    async with httpx.AsyncClient(transport=transport, base_url="http://hub", timeout=ASK_TIMEOUT) as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://hub") as client:
 
         async def call(operation: str, arguments: dict[str, Any]) -> Any:
-            answer = (await client.post(f"/{operation}", json=arguments)).json()
+            timeout = None if operation in UNHURRIED else ASK_TIMEOUT
+            answer = (await client.post(f"/{operation}", json=arguments, timeout=timeout)).json()
             if not answer["ok"]:
                 raise WrongUsage(answer["error"]) if answer["kind"] == "usage" else CommandError(answer["error"])
             return answer["result"]

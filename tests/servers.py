@@ -209,6 +209,10 @@ class PostgresServer(Server):
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://postgres@/{database}?host={self.folder}"
 
+    def tool(self, name: str) -> str:
+        """One of PostgreSQL's own programs."""
+        return str(self._binaries / name)
+
     def start(self) -> None:
         """Start it, again after `kill`, with the databases it had."""
         if not self.data.exists():

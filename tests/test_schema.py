@@ -16,8 +16,9 @@ import hub.migrations
 from hub.database import open_database
 from hub.errors import ConfigError
 from hub.models import SCHEMA
-from hub.schema import require_current, upgrade, version
+from hub.schema import require_current, upgrade
 from hub.store import SCHEMA_VERSION
+from hub.store.contents import version
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -24,7 +24,7 @@ from hub.models import SCHEMA
 from hub.outcome import is_fault, outcome_of
 from hub.process import asking, exclusive, opened_database, running_socket
 from hub.redaction import redactor
-from hub.schema import version
+from hub.store.contents import version
 from hub.testing.samples import event_of, sample
 from hub.valkey import binary
 

@@ -16,8 +16,7 @@ from hub.commands.asking import CONFIG, ConfigPath, command_config
 from hub.commands.output import say
 from hub.config import load_config
 from hub.errors import CommandError
-from hub.process import exclusive, opened_database, serve, up, work
-from hub.schema import upgrade
+from hub.process import exclusive, opened_database, serve, up, upgraded, work
 
 
 def run_up(config: ConfigPath = CONFIG) -> None:
@@ -43,16 +42,16 @@ def run(process: Coroutine[Any, Any, None]) -> None:
 
 def db_upgrade(config: ConfigPath = CONFIG) -> None:
     """Bring the database's schema up to date, or make it."""
-    say(asyncio.run(upgraded(config)))
+    say(asyncio.run(_upgraded(config)))
 
 
-async def upgraded(path: Path) -> str:
+async def _upgraded(path: Path) -> str:
     config = command_config(path)
     async with AsyncExitStack() as stack:
         if config.sqlite_path is not None:
             await stack.enter_async_context(exclusive(config))
         database = await stack.enter_async_context(opened_database(config))
-        return await upgrade(database, config.database.reveal())
+        return await upgraded(config, database)
 
 
 def demo(once: Annotated[bool, typer.Option("--once", help="End when all was delivered: 0, else 1.")] = False) -> None:

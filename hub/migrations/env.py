@@ -1,13 +1,15 @@
-"""Alembic's own entry: one transaction on the database that it was called for."""
+"""Alembic's own entry: one transaction on the database that it was called for, kept whole or not at all."""
 
 import asyncio
 
 from alembic import context
-from sqlalchemy import Connection, create_engine, make_url
+from sqlalchemy import Connection, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import SQLModel
 
 import hub.models
+from hub.database import sqlite_engine
+from hub.migrations import LOCK
 
 
 def migrate(connection: Connection) -> None:
@@ -16,9 +18,19 @@ def migrate(connection: Connection) -> None:
         context.run_migrations()
 
 
+def migrate_sqlite(url: str) -> None:
+    # Python's sqlite3 left to itself begins no transaction for DDL: each statement would be kept as it came.
+    engine = sqlite_engine(make_url(url).set(drivername="sqlite"), "BEGIN IMMEDIATE")
+    with engine.begin() as connection:
+        migrate(connection)
+    engine.dispose()
+
+
 async def migrate_postgres(url: str) -> None:
     engine = create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"))
     async with engine.begin() as connection:
+        # Of several that begin at once the others find it done.
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
         await connection.run_sync(migrate)
     await engine.dispose()
 
@@ -26,7 +38,6 @@ async def migrate_postgres(url: str) -> None:
 assert hub.models.SCHEMA, "imported so that the metadata is whole"
 target = context.config.attributes["url"]
 if make_url(target).get_backend_name() == "sqlite":
-    with create_engine(target).begin() as sqlite:
-        migrate(sqlite)
+    migrate_sqlite(target)
 else:
     asyncio.run(migrate_postgres(target))

@@ -7,6 +7,7 @@ done is a CommandError; arguments that make no sense are a WrongUsage.
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import orjson
@@ -19,11 +20,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from hub import replay
+from hub.backup import Copy, back_up
 from hub.errors import CommandError, ConfigError, Unavailable
 from hub.event import search_keys
 from hub.receive import accept_refused, accept_repeat
 from hub.runtime import Hub
 from hub.store import reading, replays
+from hub.store.contents import Contents
 from hub.store.events import get_repeat
 from hub.store.reading import DeliveryFilter, EventFilter
 from hub.store.refusals import get_refused, list_refused
@@ -133,6 +136,13 @@ class Cancelled(Arguments):
 
 class RefusedWanted(Arguments):
     limit: int = Field(50, ge=1, le=MOST_LISTED)
+
+
+class BackupWanted(Arguments):
+    """`file`: the whole path; `force`: one that is there already is replaced."""
+
+    file: str = Field(pattern="^/")
+    force: bool = False
 
 
 def wanted(model: type[Model], arguments: dict[str, Any]) -> Model:
@@ -361,6 +371,22 @@ async def refused_accept(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     return asdict(await (accept_repeat if asked.startswith("rpt_") else accept_refused)(hub, asked))
 
 
+async def backup(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Copy the database to a `file`, while all goes on."""
+    asked = wanted(BackupWanted, arguments)
+    return backup_json(await back_up(hub.config, Path(asked.file), force=asked.force))
+
+
+def backup_json(copy: Copy) -> dict[str, Any]:
+    """A copy: its `file`, its size in `bytes`, and what it holds."""
+    return {"file": str(copy.file), "bytes": copy.bytes} | contents_json(copy.contents)
+
+
+def contents_json(found: Contents) -> dict[str, Any]:
+    """The schema's version, the number of `events`, when the `newest` came, deliveries `pending` and `held`."""
+    return {name: plain(value) for name, value in asdict(found).items()}
+
+
 OPERATIONS: dict[str, Operation] = {
     "status": status,
     "events": events,
@@ -378,6 +404,7 @@ OPERATIONS: dict[str, Operation] = {
     "cancel": cancel,
     "refused": refused,
     "refused.accept": refused_accept,
+    "backup": backup,
 }
 
 

@@ -19,6 +19,7 @@ LEVELS: list[set[str]] = [
     {"hub.database", "hub.logs"},
     {"hub.migrations", "hub.writer"},
     {"hub.store"},
+    {"hub.backup"},
     {"hub.schema"},
     {"hub.client", "hub.routing", "hub.valkey"},
     {"hub.jobs"},
