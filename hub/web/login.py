@@ -60,7 +60,7 @@ async def _by_password(request: Request, form: ImmutableMultiDict[str, str]) -> 
         # What nobody is called may be a password in the wrong field.
         log.warning("login.refused", user=name if known else None, remote=auth.address_of(request))
         next_path = auth.own_path(form.get("next"))
-        return show_login(request, 401, error=WRONG, name=name, next=next_path)
+        return show_login(request, 401, error=WRONG, name=name[:64], next=next_path)
     door: Door = request.app.state.door
     door.came_in(user.name, auth.address_of(request))
     token = await auth.begin(hub, request, user)

@@ -3,7 +3,7 @@
 MINUTE = 60.0
 # A thousand bytes each at most.
 MOST_KEYS = 2_000
-LONGEST_KEY = 80
+LONGEST_KEY = 120
 
 
 class Throttle:
