@@ -1,8 +1,10 @@
 """Logging in to the dashboard: sessions from login to their end, tries that are slowed, links that work once."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,7 +18,7 @@ from structlog.testing import capture_logs
 
 from hub.config import User
 from hub.connector import Secret
-from hub.store import AUDIT, SESSION
+from hub.store import AUDIT, SESSION, sessions
 from hub.store.sessions import IDLE, LONGEST
 from hub.web import passwords
 from hub.web.auth import Door, marks, network_of, own_path
@@ -155,6 +157,10 @@ async def test_the_last_use_is_written_once_a_minute(lab: Lab) -> None:
         begun = (await lab.row(SESSION)).seen_at
         await who_is(client)
         assert (await lab.row(SESSION)).seen_at == begun
+        # Nor when two requests at once both found it old.
+        (row, soon) = (await lab.row(SESSION), begun + timedelta(seconds=59))
+        await lab.write(lambda connection: sessions.touch(connection, soon, row.id))
+        assert (await lab.row(SESSION)).seen_at == begun
         lab.later(61)
         await who_is(client)
         assert (await lab.row(SESSION)).seen_at > begun
@@ -258,7 +264,27 @@ def test_an_accent_may_be_typed_in_two_ways() -> None:
     assert passwords.matches(hash_password("résumé of the shop"), "re\u0301sume\u0301 of the shop")
 
 
-async def test_passwords_are_looked_at_two_at_a_time_and_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_passwords_are_looked_at_two_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    counting, under_way, most = threading.Lock(), 0, 0
+    really = passwords.matches
+
+    def counted(known: str, password: str) -> bool:
+        nonlocal under_way, most
+        with counting:
+            under_way += 1
+            most = max(most, under_way)
+        fits = really(known, password)
+        with counting:
+            under_way -= 1
+        return fits
+
+    monkeypatch.setattr(passwords, "matches", counted)
+    door = Passwords([])
+    assert await asyncio.gather(*(door.check("asha", PASSWORD) for _ in range(8))) == [None] * 8
+    assert most <= 2
+
+
+async def test_nor_does_anybody_wait_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passwords, "MOST_WAITING", 0)
     with pytest.raises(Busy):
         await Passwords([]).check("asha", PASSWORD)
@@ -467,6 +493,8 @@ async def test_what_was_asked_for_is_shown_after_the_login(sqlite_lab: Lab) -> N
         entered = await log_in(client, OPERATOR, next=login.params["next"])
         assert entered.headers["location"] == "/account?a=1&b=%2F%2Fx&c=%22%3E"
         for foreign in FOREIGN[1:8]:
+            shown = (await client.get("/login", params={"next": foreign})).text
+            assert 'name="next" value="/"' in shown
             assert (await log_in(client, OPERATOR, next=foreign)).headers["location"] == "/"
         strange = await client.get("//evil.test/x", headers={"Cookie": "hub=x"})
         assert (strange.status_code, strange.headers["location"]) == (303, "/login?next=/x")
