@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 from argon2 import PasswordHasher
@@ -70,6 +71,12 @@ async def logged_in(url: str, name: str, **headers: str) -> AsyncIterator[httpx.
     async with browser(url, **headers) as client:
         assert (await log_in(client, name)).status_code == 303
         yield client
+
+
+def token_in(link: str) -> str:
+    """What a link that logs in holds."""
+    (token,) = parse_qs(urlsplit(link).query)["token"]
+    return token
 
 
 async def who_is(client: httpx.AsyncClient, **headers: str) -> int:

@@ -8,7 +8,6 @@ from datetime import timedelta
 from pathlib import Path
 from statistics import median
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
@@ -35,6 +34,7 @@ from tests.browsers import (
     log_in,
     logged_in,
     staffed_lab,
+    token_in,
     user,
     who_is,
 )
@@ -387,11 +387,6 @@ def test_tries_that_are_refused_do_not_count(tmp_path: Path) -> None:
 
 
 # ---- links
-
-
-def token_in(link: str) -> str:
-    (token,) = parse_qs(urlsplit(link).query)["token"]
-    return token
 
 
 async def test_a_link_logs_in_once_and_not_by_being_looked_at(local_lab: Lab) -> None:

@@ -15,7 +15,7 @@ import yaml
 
 from hub.config import load_config
 from hub.testing import Answer, HttpSink, StoreDouble
-from tests.console import Console, Ran
+from tests.console import Console, Ran, fails
 from tests.hubs import config_of, hub_process, route, write_config
 
 ROOT = Path(__file__).parents[1]
@@ -27,13 +27,6 @@ def console() -> Iterator[Console]:
     made = Console()
     yield made
     made.close()
-
-
-def fails(ran: Ran, code: int, says: str) -> None:
-    """It ended with that code, printed nothing, and said one thing, which is no traceback."""
-    assert (ran.code, ran.out) == (code, "")
-    assert says in ran.err
-    assert [line[:5] for line in ran.err.splitlines()] == ["hub: "]
 
 
 def test_init_writes_a_config_that_works_and_keeps_its_secrets(console: Console, tmp_path: Path) -> None:

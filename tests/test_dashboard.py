@@ -24,15 +24,13 @@ from hub.testing.samples import to_bytes
 from hub.web.auth import dashboard_off, is_loopback
 from hub.web.passwords import matches
 from tests import hubs
-from tests.browsers import OPERATOR, PASSWORD, USERS, browser, dashboard_of, log_in, who_is
-from tests.console import Console, Ran
+from tests.browsers import OPERATOR, PASSWORD, USERS, browser, dashboard_of, log_in, token_in, who_is
+from tests.console import Console, Ran, fails
 from tests.hubdb import config_of as lab_config
 from tests.hubdb import open_lab
 from tests.hubs import ROOT, SECRET, HubProcess, config_of, hub_process, make_schema, write_config
 from tests.operations import ask
 from tests.servers import ValkeyServer, eventually
-from tests.test_auth import token_in
-from tests.test_cli import fails
 
 
 @pytest.fixture(scope="module")
