@@ -13,7 +13,7 @@ import httpx
 import typer
 from typer.exceptions import TyperException
 
-from hub.commands import acting, beginning, checking, keeping, looking, running, sending
+from hub.commands import acting, beginning, checking, keeping, looking, people, running, sending
 from hub.commands.asking import AsJson
 from hub.commands.output import complain, say, show_json, show_table
 from hub.config import CONNECTORS, config_schema, find_connector
@@ -29,6 +29,7 @@ app = typer.Typer(
 database = typer.Typer(help="The database.", no_args_is_help=True)
 settings = typer.Typer(help="The config file.", no_args_is_help=True)
 connectors = typer.Typer(help="Connectors: those installed, and new ones.", no_args_is_help=True)
+sessions = typer.Typer(help="Who is logged in to the dashboard.", no_args_is_help=True)
 refused = typer.Typer(help="Requests that did not become events.", invoke_without_command=True)
 
 
@@ -86,6 +87,7 @@ def list_connectors(as_json: AsJson = False) -> None:
 app.command("up")(running.run_up)
 app.command("serve")(running.run_serve)
 app.command("work")(running.run_work)
+app.command("dashboard")(running.run_dashboard)
 app.command("init")(beginning.init)
 app.command("check")(checking.check)
 app.command("send")(sending.send)
@@ -101,10 +103,14 @@ app.command("release")(acting.release)
 app.command("cancel")(acting.cancel)
 app.command("backup")(keeping.backup)
 app.command("restore")(keeping.restore)
+app.command("passwd")(people.passwd)
+app.command("login")(people.login)
 app.command("demo")(running.demo)
 refused.callback()(looking.refused)
 refused.command("accept")(acting.accept)
 database.command("upgrade")(running.db_upgrade)
+sessions.command("end")(people.end_sessions)
+app.add_typer(sessions, name="sessions")
 app.add_typer(refused, name="refused")
 app.add_typer(database, name="db")
 app.add_typer(settings, name="config")

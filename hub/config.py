@@ -49,6 +49,7 @@ SHORTEST_SECRET = 16
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
+ARGON2 = r"\$argon2id\$v=19\$m=[0-9]{1,7},t=[0-9]{1,3},p=[0-9]{1,3}\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{16,}"
 PLACE = r"(?:\[[0-9A-Fa-f:.]+(?:/[0-9]{1,3})?\]|[^\s:\[\]]+):(?:\*|[0-9]{1,5})"
 
 
@@ -191,7 +192,7 @@ class User(Section):
     @field_validator("password")
     @classmethod
     def _is_hash(cls, password: Secret) -> Secret:
-        if not password.reveal().startswith("$argon2id$"):
+        if not re.fullmatch(ARGON2, password.reveal()):
             raise ValueError("must be a hash, not the password itself: `hub passwd` makes one")
         return password
 

@@ -1,4 +1,4 @@
-"""The hub's processes: `up`, all in one; `serve` and `work` on PostgreSQL; and commands beside a running hub.
+"""The hub's processes: `up`, all in one; `serve`, `work`, `dashboard` on PostgreSQL; commands beside a running hub.
 
 SQLite serves one process at a time: whoever works on it holds `<data>/hub.lock`. A running `hub up` answers commands
 on a unix socket, whose path stands in `<data>/hub.json`.
@@ -24,6 +24,7 @@ import httpx
 import structlog
 import uvicorn
 from arq.connections import RedisSettings
+from starlette.types import ASGIApp
 
 from hub.config import Config
 from hub.database import Database, open_database
@@ -38,6 +39,8 @@ from hub.store.workers import end_leases
 from hub.valkey import open_valkey, private_folder
 from hub.web.api import OPERATIONS, WrongUsage, create_local_api
 from hub.web.app import create_app
+from hub.web.auth import LINK_AT_START, dashboard_off, make_link
+from hub.web.dashboard import create_dashboard
 from hub.worker import running
 
 LOCK_WAIT = 5.0
@@ -93,6 +96,7 @@ async def up(config: Config, ready: Callable[[str], None] = lambda url: None) ->
             await database.write(lambda connection: end_leases(connection, hub.now()))
         await tell_of_gone_routes(hub)
         await stack.enter_async_context(running(hub))
+        await stack.enter_async_context(serving_dashboard(hub))
         await stack.enter_async_context(local_socket(hub))
         listening = await stack.enter_async_context(serving(hub))
         ready(listening.url)
@@ -118,6 +122,19 @@ async def work(config: Config) -> None:
         await stack.enter_async_context(running(hub))
         log.info("hub.working", worker=hub.worker_id)
         await stop.wait()
+
+
+async def dashboard(config: Config, ready: Callable[[str], None] = lambda url: None) -> None:
+    """The dashboard, beside receivers and workers, on PostgreSQL."""
+    stop = _begin(config)
+    if (off := dashboard_off(config)) is not None:
+        raise ConfigError(off)
+    async with AsyncExitStack() as stack:
+        hub = await stack.enter_async_context(shared_hub(config))
+        listening = await stack.enter_async_context(serving_dashboard(hub))
+        assert listening is not None
+        ready(listening.url)
+        await _until(stop, listening)
 
 
 async def tell_of_gone_routes(hub: Hub) -> None:
@@ -197,26 +214,70 @@ async def serving(hub: Hub) -> AsyncIterator[Listening]:
     """The receiver listens; at the end it stops taking, and requests under way get their answers."""
     settings = hub.config.server
     sock = bound(settings.host, settings.port)
-    config = uvicorn.Config(
-        create_app(hub),
+    # The collector's pauses are what a webhook notices at full load; what start-up made lives for ever anyway.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    async with listening(web_server(create_app(hub), hub.config), [sock], url_of(settings.host, sock)) as listens:
+        log.info("hub.listening", url=listens.url)
+        yield listens
+
+
+@asynccontextmanager
+async def serving_dashboard(hub: Hub) -> AsyncIterator[Listening | None]:
+    """The dashboard listens, on a server of its own: where that ends by a fault, all else goes on.
+
+    None where nobody could log in and everybody could come: then it is off, and the log says what to do.
+    """
+    settings = hub.config.dashboard
+    if (off := dashboard_off(hub.config)) is not None:
+        log.warning("dashboard.off", reason=off)
+        yield None
+        return
+    sock = bound(settings.host, settings.port, "dashboard")
+    server = web_server(create_dashboard(hub), hub.config)
+    async with listening(server, [sock], url_of(settings.host, sock)) as listens:
+        hub.dashboard_url = listens.url
+        log.info("dashboard.listening", url=listens.url)
+        if not settings.users:
+            log.info("dashboard.link", url=await make_link(hub, listens.url, LINK_AT_START))
+        watching = asyncio.create_task(_tell_of_end(hub, listens), name="dashboard")
+        try:
+            yield listens
+        finally:
+            watching.cancel()
+            hub.dashboard_url = None
+
+
+async def _tell_of_end(hub: Hub, listens: Listening) -> None:
+    """A dashboard that ends by itself is missed by people, and by nothing else."""
+    await asyncio.wait({listens.task})
+    hub.dashboard_url = None
+    log.error(
+        "dashboard.ended", url=listens.url, remedy="what the log says before; start the hub again to have it back"
+    )
+
+
+def web_server(app: ASGIApp, config: Config) -> uvicorn.Config:
+    """How the hub serves HTTP."""
+    proxies = config.server.trusted_proxies
+    return uvicorn.Config(
+        app,
         http="httptools",
         ws="none",
         backlog=BACKLOG,
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
         timeout_graceful_shutdown=GRACEFUL,
     )
-    # The collector's pauses are what a webhook notices at full load; what start-up made lives for ever anyway.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    async with listening(config, [sock], f"http://{host}:{sock.getsockname()[1]}") as listens:
-        log.info("hub.listening", url=listens.url)
-        yield listens
+
+
+def url_of(host: str, sock: socket.socket) -> str:
+    """The address of a listening socket, as it is typed."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}"
 
 
 @asynccontextmanager
@@ -234,13 +295,16 @@ async def listening(config: uvicorn.Config, sockets: list[socket.socket], url: s
         yield Listening(server, url, task)
     finally:
         server.should_exit = True
-        await task
+        (fault,) = await asyncio.gather(task, return_exceptions=True)
+        if fault is not None:
+            log.error("server.fault", url=url, exc_info=fault)
 
 
-def bound(host: str, port: int) -> socket.socket:
+def bound(host: str, port: int, section: str = "server") -> socket.socket:
     """A listening address taken, or a ConfigError that says what to do."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family)
+    # Named as TCP, or asyncio leaves Nagle's algorithm on, which holds answers back for 40 ms.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
@@ -249,7 +313,7 @@ def bound(host: str, port: int) -> socket.socket:
     except OSError as error:
         sock.close()
         raise ConfigError(
-            f"server: cannot listen on {host}:{port} ({error.strerror}); end what uses it, or set server.port"
+            f"{section}: cannot listen on {host}:{port} ({error.strerror}); end what uses it, or set {section}.port"
         ) from None
     return sock
 

@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 @dataclass
 class Hub:
-    """A process's share of the hub. `worker_id` names it where it delivers."""
+    """A process's share of the hub. `worker_id` names it where it delivers; `dashboard_url` while it listens there."""
 
     config: Config
     clock: Clock
@@ -41,6 +41,7 @@ class Hub:
     keys: Mapping[str, tuple[SigningKey, ...]]
     redact: Callable[[str], str]
     worker_id: str
+    dashboard_url: str | None = None
 
     def now(self) -> datetime:
         return self.clock.now()

@@ -51,6 +51,13 @@ class Console:
         cast(IO[str], self._process.stdout).close()
 
 
+def fails(ran: Ran, code: int, says: str) -> None:
+    """It ended with that code, printed nothing, and said one thing, which is no traceback."""
+    assert (ran.code, ran.out) == (code, "")
+    assert says in ran.err
+    assert [line[:5] for line in ran.err.splitlines()] == ["hub: "]
+
+
 def main() -> None:
     """Serve one Console."""
     clean = dict(os.environ)

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 SECRET = "the webhook secret of the test shop"
 START_WITHIN = 90.0
 STOP_WITHIN = 60.0
+READY = {"work": "hub.working", "dashboard": "dashboard.listening"}
 QUICK = ["50ms", "100ms", "200ms", "400ms", "800ms"]
 
 
@@ -135,7 +136,7 @@ async def hub_process(
     hub = HubProcess(process)
     reading = asyncio.create_task(hub.read())
     try:
-        await hub.said("hub.working" if command[0] == "work" else "hub.listening")
+        await hub.said(READY.get(command[0], "hub.listening"))
         yield hub
     except BaseException:
         print(f"hub {command[0]}, its last lines:", *map(json.dumps, hub.lines[-20:]), sep="\n")

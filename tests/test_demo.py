@@ -138,6 +138,7 @@ def test_once_delivers_everything_and_leaves_nothing(temporary: Path) -> None:
     assert "Mail      New order 1043 from 李 雷: 12.50 EUR" in ended.stdout
     assert "9 events, 16 messages, 2 retries" in ended.stdout
     assert "a duplicate: nothing is sent twice" in ended.stdout
+    assert any(line.startswith("  http://127.0.0.1:") and "/login?token=" in line for line in ended.stdout.splitlines())
     assert max(cell_len(line) for line in ended.stdout.splitlines()) <= WIDEST
     assert "\x1b" not in ended.stdout
     nothing_is_left(temporary)
@@ -150,6 +151,8 @@ async def test_what_it_prints_can_be_pasted_and_ctrl_c_ends_it_in_good_order(tem
         curl = "\n".join(
             demo.lines[demo.lines.index(next(line for line in demo.lines if line.startswith("curl "))) :][:5]
         )
+        (link,) = [line.strip() for line in demo.lines if "/login?token=" in line]
+        assert "logs you in once" in await pasted(f"curl -s {shlex.quote(link)}")
         first, second = await pasted(curl), await pasted(curl)
         assert [json.loads(answer)["data"]["duplicate"] for answer in (first, second)] == [False, True]
         assert " you " in await demo.until("Slack     New order 2001: 250.00 EUR")

@@ -1,4 +1,4 @@
-"""Commands that run: up, serve, work, db upgrade, demo."""
+"""Commands that run: up, serve, work, dashboard, db upgrade, demo."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from hub.commands.asking import CONFIG, ConfigPath, command_config
 from hub.commands.output import say
 from hub.config import load_config
 from hub.errors import CommandError
-from hub.process import exclusive, opened_database, serve, up, upgraded, work
+from hub.process import dashboard, exclusive, opened_database, serve, up, upgraded, work
 
 
 def run_up(config: ConfigPath = CONFIG) -> None:
@@ -32,6 +32,11 @@ def run_serve(config: ConfigPath = CONFIG) -> None:
 def run_work(config: ConfigPath = CONFIG) -> None:
     """A worker, beside others; needs PostgreSQL and a Redis URL."""
     run(work(load_config(config)))
+
+
+def run_dashboard(config: ConfigPath = CONFIG) -> None:
+    """The dashboard, beside receivers and workers; needs PostgreSQL and a Redis URL."""
+    run(dashboard(load_config(config)))
 
 
 def run(process: Coroutine[Any, Any, None]) -> None:

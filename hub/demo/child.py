@@ -24,9 +24,10 @@ STOP_WITHIN = 30.0
 
 @dataclass(frozen=True)
 class RunningHub:
-    """A hub that listens on `url`."""
+    """A hub that listens on `url`; `dashboard` is its link that logs in once."""
 
     url: str
+    dashboard: str
     config: Path
     process: asyncio.subprocess.Process
 
@@ -54,7 +55,9 @@ async def running_hub(config: Path) -> AsyncIterator[RunningHub]:
     """The hub of that config, from listening to its end in good order. Raises CommandError if it does not start."""
     process = await _spawn(config)
     try:
-        yield RunningHub(await _listening(config.parent, process), config, process)
+        url = await _listening(config.parent, process)
+        # Said before it listens.
+        yield RunningHub(url, _said(config.parent, "dashboard.link") or "", config, process)
     finally:
         await _end(process)
 
@@ -81,18 +84,19 @@ def _log(folder: Path) -> Path:
 async def _listening(folder: Path, process: asyncio.subprocess.Process) -> str:
     while True:
         ended = process.returncode
-        if url := _listening_url(folder):
+        if url := _said(folder, "hub.listening"):
             return url
         if ended is not None:
             raise CommandError(_last_words(folder, ended))
         await asyncio.sleep(LOOK_EVERY)
 
 
-def _listening_url(folder: Path) -> str | None:
+def _said(folder: Path, event: str) -> str | None:
+    """The URL in the log's line of that event."""
     for line in _log(folder).read_text(errors="replace").splitlines():
         with contextlib.suppress(ValueError):
             said = json.loads(line)
-            if isinstance(said, dict) and said.get("event") == "hub.listening":
+            if isinstance(said, dict) and said.get("event") == event:
                 return str(said["url"])
     return None
 

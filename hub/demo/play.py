@@ -88,7 +88,7 @@ async def staged(screen: Screen, ledger: Ledger, port: int) -> AsyncIterator[Sta
         counterparts = await stack.enter_async_context(open_counterparts(arrived.put_nowait, known.slack))
         hub = await stack.enter_async_context(started_hub(folder, counterparts, known, port))
         store = await stack.enter_async_context(StoreDouble(hub.webhook_url, known.webhook))
-        screen.introduce(hub.webhook_url, folder, time.monotonic() - began)
+        screen.introduce(hub.webhook_url, hub.dashboard, folder, time.monotonic() - began)
         yield Stage(screen, hub, store, arrived, ledger)
 
 

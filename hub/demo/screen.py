@@ -65,8 +65,8 @@ class Screen:
         self.console.width = min(self.console.width, WIDEST) if self.console.is_terminal else WIDEST
         self._began = time.monotonic()
 
-    def introduce(self, webhook_url: str, folder: Path, seconds: float) -> None:
-        """What is running, and which way the events go."""
+    def introduce(self, webhook_url: str, dashboard: str, folder: Path, seconds: float) -> None:
+        """What is running, where to watch it, and which way the events go."""
         self.title("litekart-hub demo")
         self.note(
             "A whole hub, and beside it a mail server, a Slack and an HTTP endpoint, all on this machine.",
@@ -79,8 +79,10 @@ class Screen:
             "",
             f"The endpoint is down when the first order comes: it refuses it {FAILURES} times, then takes it.",
             f"The hub listens on {webhook_url}, {duration(seconds)} after its start.",
-            "",
+            "Its dashboard, by a link that logs in once:",
         )
+        self.whole(f"  {dashboard}", "bold")
+        self.note("")
         self._began = time.monotonic()
 
     def event(self, one: Answered) -> None:

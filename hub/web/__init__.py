@@ -1,1 +1,1 @@
-"""The hub's own HTTP: receiving webhooks, and the local socket that commands talk to."""
+"""The hub's own HTTP: receiving webhooks, the local socket that commands talk to, and the dashboard."""

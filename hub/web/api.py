@@ -31,7 +31,10 @@ from hub.store.events import get_repeat
 from hub.store.reading import DeliveryFilter, EventFilter
 from hub.store.refusals import get_refused, list_refused
 from hub.store.replays import Filter
+from hub.store.routes import audit
+from hub.store.sessions import end_all
 from hub.units import parse_duration
+from hub.web.auth import LINK_ASKED_FOR, dashboard_off, make_link
 from hub.web.explain import explained, surroundings
 from hub.web.plain import chosen, delivery_json, event_json, plain, whole_delivery_json, whole_event_json
 from hub.web.status import status
@@ -131,6 +134,11 @@ class Cancelled(Arguments):
 
     ids: tuple[str, ...] = ()
     route: str | None = None
+    who: str = "local"
+
+
+class UserWanted(Arguments):
+    user: str
     who: str = "local"
 
 
@@ -387,6 +395,42 @@ def contents_json(found: Contents) -> dict[str, Any]:
     return {name: plain(value) for name, value in asdict(found).items()}
 
 
+async def login_link(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """`url`, which logs in once to the dashboard of a hub without users, and `until` when."""
+    wanted(Arguments, arguments)
+    if hub.config.dashboard.users:
+        raise CommandError("this hub has users, who log in by name and password; `hub passwd` makes another")
+    if (off := dashboard_off(hub.config)) is not None:
+        raise CommandError(off)
+    until = hub.now() + LINK_ASKED_FOR
+    return {"url": await make_link(hub, dashboard_url(hub), LINK_ASKED_FOR), "until": plain(until)}
+
+
+def dashboard_url(hub: Hub) -> str:
+    """Where the dashboard listens: in this process, or, on PostgreSQL, in one of its own as the config says."""
+    settings = hub.config.dashboard
+    if hub.dashboard_url is not None:
+        return hub.dashboard_url
+    if hub.config.sqlite_path is not None:
+        raise CommandError("no dashboard runs here; `hub up` starts it, and prints a link")
+    if not settings.port:
+        raise CommandError("dashboard.port is 0, so its address is not known here; it prints a link at its start")
+    return f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{settings.port}"
+
+
+async def sessions_end(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """End all sessions of a user: how many had `ended`."""
+    asked = wanted(UserWanted, arguments)
+    now = hub.now()
+
+    def end(connection: Connection) -> int:
+        ended = end_all(connection, asked.user)
+        audit(connection, now, asked.who, "sessions.end", user=asked.user, ended=ended)
+        return ended
+
+    return {"user": asked.user, "ended": await hub.database.write(end)}
+
+
 OPERATIONS: dict[str, Operation] = {
     "status": status,
     "events": events,
@@ -405,6 +449,8 @@ OPERATIONS: dict[str, Operation] = {
     "refused": refused,
     "refused.accept": refused_accept,
     "backup": backup,
+    "login.link": login_link,
+    "sessions.end": sessions_end,
 }
 
 
