@@ -1,6 +1,7 @@
 """Fan-out: from events to deliveries, with search keys and the reasons for routes not taken, in one transaction."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.clock import new_id
 from hub.store import DELIVERY, EVENT, EVENT_KEY, is_postgres
+from hub.store.stats import add_counts, hour_of
 
 # Conditions are worked out inside the transaction: longer than this and webhooks would notice.
 PLANNING = 0.05
@@ -87,6 +89,9 @@ def write_plans(
     _insert_new(connection, EVENT_KEY, keys)
     done = [{"of": event.seq, "at_time": now, "reasons": plan.not_taken or None} for event, plan in plans]
     connection.execute(FANNED_OUT, done)
+    counts = Counter((hour_of(event.received_at), "event", event.store, event.type) for event, _ in plans)
+    counts += Counter((hour_of(now), "delivery", route, "dead") for _, plan in plans for route in plan.broken)
+    add_counts(connection, counts)
 
 
 def _insert_new(connection: Connection, into: Any, rows: list[dict[str, Any]]) -> None:

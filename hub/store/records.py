@@ -3,7 +3,7 @@
 The attempt's outcome is always kept; the delivery changes only where the claim's token is still its own.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +17,7 @@ from hub.schedule import Breaker, Settlement
 from hub.store import ATTEMPT, DELIVERY, ROUTE_STATE, is_postgres
 from hub.store.claims import ClaimRequest
 from hub.store.events import fresh_look
+from hub.store.stats import add_counts, hour_of
 from hub.store.wide import update_rows
 
 # Statements of every record are made once: to make one costs more than to run it.
@@ -95,7 +96,24 @@ def record(connection: Connection, now: datetime, items: Sequence[Finished]) -> 
     update_rows(connection, ATTEMPT, ("delivery_id", "number"), ENDED, attempts)
     settled = [(of, *[values[name] for name in SETTLED]) for (of, _), values in changes.items() if values]
     update_rows(connection, DELIVERY, ("id",), SETTLED, settled)
+    _count(connection, now, fresh, changes)
     return [_status_after(item, changes, rows[item.delivery_id]) for item in items]
+
+
+def _count(
+    connection: Connection,
+    now: datetime,
+    items: Sequence[Finished],
+    changes: dict[tuple[str, int], dict[str, Any] | None],
+) -> None:
+    hour = hour_of(now)
+    counts: Counter[tuple[datetime, str, str, str]] = Counter()
+    for item in items:
+        values, outcome = changes[item.delivery_id, item.attempt], item.settlement.outcome
+        became = "late" if values is None else outcome if outcome == "delivered" else values["status"]
+        counts[hour, "delivery", item.route, outcome if became == "pending" else became] += 1
+        counts[hour, "attempt_ms", item.route, "sum"] += item.duration // (1000 * MICROSECOND)
+    add_counts(connection, counts)
 
 
 def _written(connection: Connection, items: Sequence[Finished], rows: dict[str, Row[Any]]) -> set[tuple[str, int]]:

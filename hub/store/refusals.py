@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.clock import new_id
-from hub.store import REFUSED, STAT, is_postgres
+from hub.store import REFUSED, STAT
+from hub.store.stats import add_counts, hour_of
 
 RING = {True: 1_000, False: 500}
 LONGEST_BODY = 65_536
@@ -60,15 +60,8 @@ def keep_refusals(connection: Connection, now: datetime, items: Sequence[NewRefu
 
 def count_refusals(connection: Connection, now: datetime, items: Sequence[Counter[tuple[str, str]]]) -> list[None]:
     """Add to this hour's counts of (store, reason)."""
-    hour = now.replace(minute=0, second=0, microsecond=0)
-    insert = postgresql.insert(STAT) if is_postgres(connection) else sqlite.insert(STAT)
-    for (store, reason), count in sorted(sum(items, Counter()).items()):
-        row = insert.values(hour=hour, kind="refused", name=store, label=reason, count=count)
-        connection.execute(
-            row.on_conflict_do_update(
-                index_elements=["hour", "kind", "name", "label"], set_={"count": STAT.c.count + count}
-            )
-        )
+    counted = sum(items, Counter())
+    add_counts(connection, {(hour_of(now), "refused", *key): count for key, count in counted.items()})
     return [None] * len(items)
 
 
