@@ -267,8 +267,6 @@ COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "lteq": operator.le, "gt": operator.gt,
     "gteq": operator.ge, "in": lambda one, many: one in many, "notin": lambda one, many: one not in many,
 }  # fmt: skip
-
-
 CONTAINERS = (list, tuple, range, Mapping)
 
 
@@ -280,9 +278,11 @@ def compared(comparison: str, left: Any, right: Any) -> Any:
         if isinstance(left, str) and len(left) + len(right) > WIDEST:
             pay(left, right)
     elif isinstance(right, CONTAINERS):
+        inside = comparison in {"in", "notin"}
         if isinstance(left, CONTAINERS):
-            pay(left, right)
-        elif comparison in {"in", "notin"}:
+            # Two lists are compared as far as the shorter goes: `data.items == []` costs nothing.
+            pay(right if inside else min(left, right, key=len))
+        elif inside:
             spend(1 + len(right) // 64)
     return COMPARISONS[comparison](left, right)
 
