@@ -165,7 +165,8 @@ async def redis_settings(config: Config) -> AsyncIterator[RedisSettings]:
 
 
 def _begin(config: Config) -> asyncio.Event:
-    """Send the log where the config says; the event that a signal to stop sets."""
+    """Make files for our own user alone, send the log where the config says; the event that a signal to stop sets."""
+    os.umask(0o077)
     configure_logs(config.log.level, config.log.format, redactor(config.secrets()))
     for warning in config.warnings:
         log.warning("config.doubtful", about=warning)
@@ -269,7 +270,7 @@ async def local_socket(hub: Hub) -> AsyncIterator[None]:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner may read, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
         file.write(text)
     Path(file.name).replace(path)
@@ -278,8 +279,9 @@ def write_private(path: Path, text: str) -> None:
 @asynccontextmanager
 async def exclusive(config: Config, wait: float = LOCK_WAIT) -> AsyncIterator[None]:
     """Hold the data folder's lock. Waits a little for a command; a running hub is named in the CommandError."""
-    config.data_dir.mkdir(parents=True, exist_ok=True)
+    config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = config.data_dir / "hub.lock"
+    path.touch(mode=0o600)
     with path.open("a+") as lock:
         deadline = asyncio.get_running_loop().time() + wait
         while not _locked(lock.fileno()):
