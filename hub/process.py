@@ -38,6 +38,7 @@ from hub.store.workers import end_leases
 from hub.valkey import open_valkey, private_folder
 from hub.web.api import OPERATIONS, WrongUsage, create_local_api
 from hub.web.app import create_app
+from hub.web.protocol import Gate, guarded, most_connections
 from hub.worker import running
 
 LOCK_WAIT = 5.0
@@ -193,7 +194,7 @@ async def serving(hub: Hub) -> AsyncIterator[Listening]:
     sock = bound(settings.host, settings.port)
     config = uvicorn.Config(
         create_app(hub),
-        http="httptools",
+        http=guarded(Gate(most_connections())),
         ws="none",
         backlog=BACKLOG,
         log_config=None,
