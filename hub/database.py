@@ -226,7 +226,10 @@ def open_database(url: str) -> Database:
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         path = Path(parsed.database or "hub.db")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # What customers wrote is for the hub's user alone; SQLite gives the files beside it the same mode.
+        if not path.exists():
+            path.touch(mode=0o600)
         return Sqlite(parsed.set(drivername="sqlite", database=str(path)))
     if parsed.get_backend_name() in {"postgresql", "postgres"}:
         return Postgres(parsed)

@@ -1,5 +1,8 @@
 """From kept events to deliveries: which routes each takes, decided by hub.routing, written by hub.store."""
 
+import asyncio
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -12,9 +15,12 @@ from hub.errors import Unavailable
 from hub.event import search_keys
 from hub.routing import route_event
 from hub.runtime import Hub
-from hub.store.fan_out import Plan, Planner, fan_out, give_up, one_event, waiting_ids
+from hub.store.fan_out import Plan, Planned, waiting_events, write_plans
 
 MOST = 100
+# Seconds of the processor after which what is planned is written: the rest of a batch may hold slow conditions.
+PLANNING = 0.25
+Planner = Callable[[Row[Any]], Plan]
 log = structlog.get_logger()
 
 
@@ -31,41 +37,49 @@ def planner(hub: Hub) -> Planner:
     return plan
 
 
+def plan_events(rows: Sequence[Row[Any]], plan: Planner) -> Planned:
+    """The plans of the first of these events, at least of one: of as many as can be worked out in PLANNING."""
+    planned, ends = [], time.thread_time() + PLANNING
+    for row in rows:
+        planned.append((row, plan(row)))
+        if time.thread_time() > ends:
+            break
+    return planned
+
+
 async def fan_out_waiting(hub: Hub) -> int:
-    """Fan out the oldest events; how many there were. A batch that fails is done event by event."""
-    plan, terms = planner(hub), hub.terms()
+    """Fan out the oldest events; how many were looked at. A batch that fails is done event by event."""
+    rows = await hub.database.read(lambda connection: waiting_events(connection, MOST))
+    if not rows:
+        return 0
     try:
-        count, routes = await hub.database.write(lambda c: fan_out(c, hub.now(), MOST, plan, terms))
+        return await _fan_out(hub, rows)
     except (Unavailable, Conflict):
         raise
     except Exception as error:
         log.warning("fan_out.one_by_one", error=type(error).__name__)
-        return await _one_by_one(hub)
-    hub.bells.ring(*(f"deliver:{route}" for route in routes))
-    return count
-
-
-async def _one_by_one(hub: Hub) -> int:
-    waiting = await hub.database.read(lambda connection: waiting_ids(connection, MOST))
-    for event_id in waiting:
+    for row in rows:
         try:
-            await _fan_out_one(hub, event_id)
+            await _fan_out(hub, [row])
         except (Unavailable, Conflict):
             raise
         except Exception as error:
-            await _bury(hub, event_id, error)
-    return len(waiting)
+            await _bury(hub, row, error)
+    return len(rows)
 
 
-async def _fan_out_one(hub: Hub, event_id: str) -> None:
-    plan, terms = planner(hub), hub.terms()
-    routes = await hub.database.write(lambda connection: one_event(connection, hub.now(), event_id, plan, terms))
+async def _fan_out(hub: Hub, rows: Sequence[Row[Any]]) -> int:
+    # On a thread of its own: conditions may be slow, and this one answers webhooks.
+    planned = await asyncio.to_thread(plan_events, rows, planner(hub))
+    terms = hub.terms()
+    routes = await hub.database.write(lambda connection: write_plans(connection, hub.now(), planned, terms))
     hub.bells.ring(*(f"deliver:{route}" for route in routes))
+    return len(planned)
 
 
-async def _bury(hub: Hub, event_id: str, error: Exception) -> None:
+async def _bury(hub: Hub, row: Row[Any], error: Exception) -> None:
     """Dead deliveries on every route, with the reason, for an event that cannot be fanned out."""
     reason = f"fan-out failed: {type(error).__name__}"
-    log.error("fan_out.failed", event_id=event_id, error=type(error).__name__)
-    buried = Plan([], {}, dict.fromkeys(hub.config.routes, reason))
-    await hub.database.write(lambda connection: give_up(connection, hub.now(), event_id, buried, hub.terms()))
+    log.error("fan_out.failed", event_id=row.id, error=type(error).__name__)
+    buried = [(row, Plan([], {}, dict.fromkeys(hub.config.routes, reason)))]
+    await hub.database.write(lambda connection: write_plans(connection, hub.now(), buried, hub.terms()))

@@ -7,6 +7,7 @@ names the field. Numbers are floats in conditions and Decimal in templates.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -28,7 +29,7 @@ from hub import sandbox
 from hub.connector import Event
 from hub.errors import TemplateError
 from hub.money import amount_text
-from hub.sandbox import Sandbox, calculated, fits, kind, near, shortened, spend, text
+from hub.sandbox import Sandbox, calculated, fits, kind, near, pay, ranked, shortened, spend, text
 
 __all__ = [
     "FILTERS", "NAMES", "CompiledTemplate", "Condition", "compile_condition", "compile_template",
@@ -58,7 +59,7 @@ def money(value: Any, currency: str | None = None) -> str:
 def number(value: Any) -> Decimal:
     """Text or a number as a finite Decimal; a float as what it reads like. Raises TemplateError."""
     try:
-        plain = Decimal(repr(value) if isinstance(value, float) else str(value).strip()[: sandbox.WIDEST])
+        plain = Decimal(repr(value) if isinstance(value, float) else text(value).strip()[: sandbox.WIDEST])
     except InvalidOperation:
         plain = Decimal("NaN")
     if isinstance(value, bool) or not plain.is_finite():
@@ -69,36 +70,50 @@ def number(value: Any) -> Decimal:
 def when(value: Any, form: str = "%d %b %Y, %H:%M %Z", zone: str = "UTC") -> str:
     if len(form) > sandbox.WIDEST or re.search(r"%(?![a-zA-Z%])", form):
         raise TemplateError("not a date's format: use %Y, %m, %d, %H, %M without widths")
-    moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value)[:40])
+    moment = value if isinstance(value, datetime) else datetime.fromisoformat(text(value)[:40])
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return moment.astimezone(ZoneInfo(zone)).strftime(form)
 
 
 def as_json(value: Any) -> str:
-    return "".join(_json_parts(value))
+    written: list[str] = []
+    _write_json(value, written, 0)
+    return "".join(written)
 
 
-def _json_parts(value: Any) -> Iterator[str]:
+def _write_json(value: Any, written: list[str], size: int) -> int:
+    """Append the value's parts to what is written so far, of `size` characters; the size then."""
+    spend()
     if isinstance(value, Mapping):
-        yield "{"
-        for index, (key, item) in enumerate(value.items()):
-            yield f"{', ' if index else ''}{json.dumps(str(key), ensure_ascii=False)}: "
-            yield from _json_parts(item)
-        yield "}"
-    elif isinstance(value, list | tuple | range):
-        yield "["
-        for index, item in enumerate(value):
-            yield ", " if index else ""
-            yield from _json_parts(item)
-        yield "]"
-    elif isinstance(value, Decimal | float):
+        opened = "{"
+        for key, item in value.items():
+            size = _write(f"{opened}{json.dumps(str(key), ensure_ascii=False)}: ", written, size)
+            size = _write_json(item, written, size)
+            opened = ", "
+        return _write("}" if value else "{}", written, size)
+    if isinstance(value, list | tuple | range):
+        opened = "["
+        for item in value:
+            size = _write_json(item, written, _write(opened, written, size))
+            opened = ", "
+        return _write("]" if value else "[]", written, size)
+    return _write(_json_leaf(value), written, size)
+
+
+def _write(part: str, written: list[str], size: int) -> int:
+    fits(size + len(part))
+    written.append(part)
+    return size + len(part)
+
+
+def _json_leaf(value: Any) -> str:
+    if isinstance(value, Decimal | float):
         if not Decimal(value).is_finite():
             raise TemplateError("JSON has no such number")
-        yield str(value)
-    elif isinstance(value, date):
-        yield json.dumps(value.isoformat())
-    else:
-        yield json.dumps(value if isinstance(value, bool | int | None) else str(text(value)), ensure_ascii=False)
+        return str(value)
+    if isinstance(value, date):
+        return json.dumps(value.isoformat())
+    return json.dumps(value if isinstance(value, bool | int | None) else str(text(value)), ensure_ascii=False)
 
 
 def rounded(value: Any, places: int = 0, method: str = "common") -> Any:
@@ -125,6 +140,67 @@ def floating(value: Any, default: float = 0.0) -> float:
         return float(value)
     except (TypeError, ValueError, OverflowError):
         return default
+
+
+@pass_environment
+def unique(
+    environment: Sandbox, values: Iterable[Any], case_sensitive: bool = False, attribute: str | int | None = None
+) -> Iterator[Any]:
+    # Numbers can be chosen so that all have one hash: each is then compared with all before it, and pays for that.
+    read = jinja.make_attrgetter(environment, attribute, None if case_sensitive else jinja.ignore_case)
+    seen: set[Any] = set()
+    alike: Counter[int] = Counter()
+    for value in values:
+        key = read(value)
+        pay(key)
+        mark = hash(key)
+        spend(alike[mark])
+        if key not in seen:
+            seen.add(key)
+            alike[mark] += 1
+            yield value
+
+
+@pass_environment
+def in_order(
+    environment: Sandbox,
+    values: Iterable[Any],
+    reverse: bool = False,
+    case_sensitive: bool = False,
+    attribute: str | int | None = None,
+) -> list[Any]:
+    found = ranked(values, jinja.make_multi_attrgetter(environment, attribute))
+    return jinja.do_sort(environment, found, reverse, case_sensitive, attribute)
+
+
+@pass_environment
+def grouped(
+    environment: Sandbox,
+    values: Iterable[Any],
+    attribute: str | int,
+    default: Any = None,
+    case_sensitive: bool = False,
+) -> list[Any]:
+    found = ranked(values, jinja.make_attrgetter(environment, attribute, default=default))
+    return jinja.sync_do_groupby(environment, found, attribute, default, case_sensitive)
+
+
+def pairs_in_order(
+    value: Mapping[Any, Any], case_sensitive: bool = False, by: str = "key", reverse: bool = False
+) -> Any:
+    ranked(value.items(), lambda pair: pair[by == "value"])
+    return jinja.do_dictsort(value, case_sensitive, cast(Any, by), reverse)
+
+
+def _extreme(function: Callable[..., Any]) -> Callable[..., Any]:
+    @pass_environment
+    def found(
+        environment: Sandbox, values: Iterable[Any], case_sensitive: bool = False, attribute: str | int | None = None
+    ) -> Any:
+        ranking = ranked(values, jinja.make_attrgetter(environment, attribute))
+        return function(environment, ranking, case_sensitive, attribute)
+
+    return found
 
 
 @pass_environment
@@ -176,13 +252,13 @@ FILTERS: dict[str, tuple[Callable[..., Any], str]] = {
     "d": (jinja.do_default, "the same as default"),
     "date": (when, 'a time as text: date("%d.%m.%Y", "Asia/Kolkata"); UTC unless named'),
     "default": (jinja.do_default, 'the value, or another if it is missing: default("none"); with true also if empty'),
-    "dictsort": (jinja.do_dictsort, "an object's (key, value) pairs, sorted"),
+    "dictsort": (pairs_in_order, "an object's (key, value) pairs, sorted"),
     "e": (_of_text(markupsafe.escape), "the same as escape"),
     "escape": (_of_text(markupsafe.escape), "safe inside HTML"),
     "first": (jinja.do_first, "the first of a list"),
     "float": (floating, "as a float, or 0.0"),
     "format": (lambda form, *values, **named: sandbox.printf(form, named or values), '"%s: %.2f" | format(a, b)'),
-    "groupby": (jinja.do_groupby, "groups of a list by a field, as (grouper, list)"),
+    "groupby": (grouped, "groups of a list by a field, as (grouper, list)"),
     "indent": (indented, "each line but the first moved to the right: indent(4)"),
     "int": (whole, "as a whole number, or 0"),
     "items": (jinja.do_items, "an object's (key, value) pairs"),
@@ -193,8 +269,8 @@ FILTERS: dict[str, tuple[Callable[..., Any], str]] = {
     "list": (jinja.do_list, "as a list"),
     "lower": (_of_text(str.lower), "in small letters"),
     "map": (jinja.do_map, 'a field or filter of each: map(attribute="sku"), map("upper")'),
-    "max": (jinja.do_max, "the largest"),
-    "min": (jinja.do_min, "the smallest"),
+    "max": (_extreme(jinja.do_max), "the largest"),
+    "min": (_extreme(jinja.do_min), "the smallest"),
     "money": (money, 'an amount: 1,234.50; with a currency or sign: money("INR"), money("₹")'),
     "reject": (jinja.do_reject, "those that fail a test"),
     "rejectattr": (jinja.do_rejectattr, "those whose field fails a test"),
@@ -203,14 +279,14 @@ FILTERS: dict[str, tuple[Callable[..., Any], str]] = {
     "round": (rounded, 'round(2), round(0, "ceil"); halves go up'),
     "select": (jinja.do_select, "those that pass a test"),
     "selectattr": (jinja.do_selectattr, 'those whose field passes a test: selectattr("qty", "gt", 1)'),
-    "sort": (jinja.do_sort, 'sorted: sort(attribute="price", reverse=true)'),
+    "sort": (in_order, 'sorted: sort(attribute="price", reverse=true)'),
     "string": (text, "as text"),
     "sum": (total, 'the sum of a list: sum(attribute="qty")'),
     "title": (_of_text(jinja.do_title), "Each Word With A Large Letter"),
     "tojson": (as_json, "the same as json"),
     "trim": (_of_text(str.strip), "without spaces at both ends"),
     "truncate": (truncated, "cut to a length: truncate(80)"),
-    "unique": (jinja.do_unique, "each once"),
+    "unique": (unique, "each once"),
     "upper": (_of_text(str.upper), "in large letters"),
     "urlencode": (_of_text(lambda value: quote(value, safe="")), "safe inside a URL"),
 }

@@ -1,7 +1,9 @@
 """The log: one wide structured line a step, to standard error; no line shows a secret or a control character."""
 
+import asyncio
 import logging
 import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,7 @@ from structlog.typing import EventDict, Processor
 from hub.models import harmless
 
 LONGEST = 8_000
+TOLD_EVERY = 1.0
 # Libraries speak here only when something is wrong; what the hub did, it says itself.
 LIBRARIES = ("uvicorn", "arq", "aiohttp", "asyncio", "aiosmtplib", "httpx")
 
@@ -66,3 +69,25 @@ def _clean(value: Any, redact: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return harmless(redact(value), LONGEST)
     return value if value is None or isinstance(value, bool | int | float) else _clean(str(value), redact)
+
+
+class Tally:
+    """Counts by name what anybody may cause, and tells it once a second: never a line for each.
+
+    `tell` gets the number of all and the numbers by name.
+    """
+
+    def __init__(self, tell: Callable[[int, dict[str, int]], None], every: float = TOLD_EVERY) -> None:
+        self._tell = tell
+        self._every = every
+        self._counts: Counter[str] = Counter()
+
+    def add(self, name: str) -> None:
+        """One more; names must be few, so never a stranger's."""
+        if not self._counts:
+            asyncio.get_running_loop().call_later(self._every, self._tell_all)
+        self._counts[name] += 1
+
+    def _tell_all(self) -> None:
+        counts, self._counts = self._counts, Counter()
+        self._tell(counts.total(), dict(counts))

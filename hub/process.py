@@ -41,11 +41,14 @@ from hub.web.api import OPERATIONS, WrongUsage, create_local_api
 from hub.web.app import create_app
 from hub.web.auth import LINK_AT_START, dashboard_off, make_link
 from hub.web.dashboard import create_dashboard
+from hub.web.protocol import Gate, guarded, most_connections
 from hub.worker import running
 
 LOCK_WAIT = 5.0
 LOCK_POLL = 0.05
 GRACEFUL = 10
+# Connections to the dashboard, a few for each viewer.
+MOST_VIEWERS = 200
 BACKLOG = 2048
 ASK_TIMEOUT = 60.0
 # Operations that take as long as the database is large.
@@ -189,7 +192,8 @@ async def redis_settings(config: Config) -> AsyncIterator[RedisSettings]:
 
 
 def _begin(config: Config) -> asyncio.Event:
-    """Send the log where the config says; the event that a signal to stop sets."""
+    """Make files for our own user alone, send the log where the config says; the event that a signal to stop sets."""
+    os.umask(0o077)
     configure_logs(config.log.level, config.log.format, redactor(config.secrets()))
     for warning in config.warnings:
         log.warning("config.doubtful", about=warning)
@@ -218,7 +222,8 @@ async def serving(hub: Hub) -> AsyncIterator[Listening]:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-    async with listening(web_server(create_app(hub), hub.config), [sock], url_of(settings.host, sock)) as listens:
+    server = web_server(create_app(hub), hub.config, http=guarded(Gate(most_connections())))
+    async with listening(server, [sock], url_of(settings.host, sock)) as listens:
         log.info("hub.listening", url=listens.url)
         yield listens
 
@@ -235,7 +240,7 @@ async def serving_dashboard(hub: Hub) -> AsyncIterator[Listening | None]:
         yield None
         return
     sock = bound(settings.host, settings.port, "dashboard")
-    server = web_server(create_dashboard(hub), hub.config)
+    server = web_server(create_dashboard(hub), hub.config, http=guarded(Gate(MOST_VIEWERS)))
     async with listening(server, [sock], url_of(settings.host, sock)) as listens:
         hub.dashboard_url = listens.url
         log.info("dashboard.listening", url=listens.url)
@@ -258,12 +263,12 @@ async def _tell_of_end(hub: Hub, listens: Listening) -> None:
     )
 
 
-def web_server(app: ASGIApp, config: Config) -> uvicorn.Config:
-    """How the hub serves HTTP."""
+def web_server(app: ASGIApp, config: Config, http: Any) -> uvicorn.Config:
+    """How the hub serves HTTP. `http`: the class of its connections."""
     proxies = config.server.trusted_proxies
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=http,
         ws="none",
         backlog=BACKLOG,
         log_config=None,
@@ -347,7 +352,7 @@ async def local_socket(hub: Hub) -> AsyncIterator[None]:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner may read, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
         file.write(text)
     Path(file.name).replace(path)
@@ -356,8 +361,9 @@ def write_private(path: Path, text: str) -> None:
 @asynccontextmanager
 async def exclusive(config: Config, wait: float = LOCK_WAIT) -> AsyncIterator[None]:
     """Hold the data folder's lock. Waits a little for a command; a running hub is named in the CommandError."""
-    config.data_dir.mkdir(parents=True, exist_ok=True)
+    config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = config.data_dir / "hub.lock"
+    path.touch(mode=0o600)
     with path.open("a+") as lock:
         deadline = asyncio.get_running_loop().time() + wait
         while not _locked(lock.fileno()):

@@ -32,7 +32,9 @@ SIGNATURE_HEADER = b"x-litekart-signature"
 KEPT_HEADERS = {b"content-type", b"user-agent", b"x-request-id", b"idempotency-key"}
 KEPT_PREFIX = b"x-litekart-"
 MOST_HEADERS = 20
+LONGEST_NAME = 64
 LONGEST_HEADER = 256
+LONGEST_STORE = 200
 MOST_BEHIND = 1.0
 FLUSH_EVERY = 1.0
 # Statuses of requests that are refused before their body is read to its end.
@@ -107,7 +109,7 @@ class Receiving:
     def _refusal(self, refusal: Refusal, incoming: Incoming, *, signed: bool) -> NewRefusal:
         return NewRefusal(
             signed=signed,
-            store=incoming.store,
+            store=incoming.store[:LONGEST_STORE],
             status=refusal.status,
             reason=refusal.message,
             remote=incoming.remote,
@@ -188,7 +190,11 @@ def new_event(hub: Hub, incoming: Incoming, parsed: Parsed, fingerprint: str) ->
 
 def kept_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """The allow-listed headers, bounded. A delivery id among them is unsigned: shown, never a key."""
-    kept = [header for header in headers if header[0] in KEPT_HEADERS or header[0].startswith(KEPT_PREFIX)]
+    kept = [
+        header
+        for header in headers
+        if header[0] in KEPT_HEADERS or (header[0].startswith(KEPT_PREFIX) and len(header[0]) <= LONGEST_NAME)
+    ]
     return {
         name.decode("ascii", "replace"): value[:LONGEST_HEADER].decode("utf-8", "replace")
         for name, value in kept[:MOST_HEADERS]

@@ -6,9 +6,12 @@ Templates run inside the hub's process, so nothing can stop one from outside. He
   no way to an attribute of any other object, and none to a method of a mapping (`data.items` is a field).
 - Whatever multiplies (`*`, `**`, `~`, printf, replace, join, literals that hold lists) is weighed before it is
   made. Statements that collect output unseen (macros, block assignments) are not part of the language.
-- Loops, fields, calls, operators and filters spend from one budget of steps and seconds, set for each run.
+- Loops, fields, calls, operators, comparisons, filters and tests spend from one budget of steps and seconds, set for
+  each run. The clock is looked at when something is spent: so whatever takes longer than going once through its values
+  is paid for before it is done.
 """
 
+import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,10 +24,12 @@ from time import thread_time
 from typing import Any, cast
 
 from jinja2 import StrictUndefined, Undefined, nodes, pass_context, pass_eval_context
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.nodes import EvalContext
 from jinja2.parser import Parser
 from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.tests import TESTS as JINJAS_TESTS
 from jinja2.utils import Namespace, missing
 from jinja2.visitor import NodeTransformer
 from markupsafe import Markup
@@ -39,6 +44,7 @@ MAX_RANGE = 10_000
 MAX_BITS = 4096
 MAX_NODES = 4000
 MAX_DEPTH = 60
+MAX_DECIMAL = 2048
 WIDEST = 200
 
 TEXT_METHODS = frozenset({
@@ -145,8 +151,11 @@ class Missing(StrictUndefined):
         return f"no field {name} in {kind(self._undefined_obj)}"
 
 
+LEAVES = frozenset({int, float, bool, Decimal, type(None)})
+
+
 def weigh(value: object, limit: int = MAX_WEIGHT) -> int:
-    """Values and characters in `value`, each counted as often as it would be written out.
+    """Values and characters in `value`, each counted as often as it would be written out, a range with its numbers.
 
     Raises TemplateError beyond `limit`, and for what has no value to a template (a loop, a namespace).
     """
@@ -154,7 +163,9 @@ def weigh(value: object, limit: int = MAX_WEIGHT) -> int:
     while rest:
         item = rest.pop()
         weight += 1
-        if isinstance(item, str):
+        if type(item) in LEAVES:
+            continue
+        if isinstance(item, str | range):
             weight += len(item)
         elif isinstance(item, Mapping):
             rest.extend(item.keys())
@@ -163,11 +174,16 @@ def weigh(value: object, limit: int = MAX_WEIGHT) -> int:
             rest.extend(item)
         elif isinstance(item, Undefined):
             str(item)
-        elif not (item is None or isinstance(item, int | float | Decimal | date | range)):
+        elif not (isinstance(item, int | float | Decimal | date)):
             raise TemplateError("a lazy list is no value: add `| list`")
         if weight + len(rest) > limit:
             raise TemplateError("a value grows too large")
     return weight
+
+
+def pay(*values: Any) -> None:
+    """Spend a step, and one for every 64 values and characters in `values`."""
+    spend(1 + sum(map(weigh, values)) // 64)
 
 
 def text(value: object) -> str:
@@ -210,32 +226,93 @@ def bounded_range(*bounds: int) -> range:
     return made
 
 
-def calculated(operator: str, plain: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
+def calculated(sign: str, plain: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
     """A binary operator's value. A float meets a Decimal as what it reads like: 1.18 is Decimal("1.18")."""
     if isinstance(left, Undefined) or isinstance(right, Undefined):
         return plain(left, right)
-    if isinstance(left, str) and operator == "%":
+    if isinstance(left, str) and sign == "%":
         return printf(left, right)
     if isinstance(left, Decimal) and isinstance(right, float):
         right = Decimal(repr(right))
     elif isinstance(left, float) and isinstance(right, Decimal):
         left = Decimal(repr(left))
-    _measure(operator, left, right)
+    for value in (left, right):
+        # A division of decimals of a million digits takes minutes; their size tells how many without counting them.
+        if isinstance(value, Decimal) and value.__sizeof__() > MAX_DECIMAL:
+            raise TemplateError("a number is too large")
+    _measure(sign, left, right)
     return plain(left, right)
 
 
-def _measure(operator: str, left: Any, right: Any) -> None:
+def _measure(sign: str, left: Any, right: Any) -> None:
     if isinstance(left, int) and isinstance(right, int):
         bits = left.bit_length(), right.bit_length()
-        made = bits[0] * abs(right) if operator == "**" else sum(bits) if operator == "*" else max(bits)
-        if made > MAX_BITS and not (operator == "**" and bits[0] <= 1):
+        made = bits[0] * abs(right) if sign == "**" else sum(bits) if sign == "*" else max(bits)
+        if made > MAX_BITS and not (sign == "**" and bits[0] <= 1):
             raise TemplateError("a number is too large")
-    elif operator == "*" and (isinstance(left, int) or isinstance(right, int)):
+    elif sign == "*" and (isinstance(left, int) or isinstance(right, int)):
         times, many = (left, right) if isinstance(left, int) else (right, left)
-        if isinstance(many, str | list | tuple) and (weigh(many) * times > MAX_OUTPUT):
-            raise TemplateError("a value grows too large")
-    elif operator == "+" and isinstance(left, str | list | tuple):
-        fits(weigh(left) + weigh(right))
+        if isinstance(many, str | list | tuple):
+            weight = weigh(many) * times
+            if weight > MAX_OUTPUT:
+                raise TemplateError("a value grows too large")
+            spend(max(weight, 0) // 64)
+    elif sign == "+" and isinstance(left, str | list | tuple):
+        weight = weigh(left) + weigh(right)
+        fits(weight)
+        spend(weight // 64)
+
+
+COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "lteq": operator.le, "gt": operator.gt,
+    "gteq": operator.ge, "in": lambda one, many: one in many, "notin": lambda one, many: one not in many,
+}  # fmt: skip
+CONTAINERS = (list, tuple, range, Mapping)
+
+
+def compared(comparison: str, left: Any, right: Any) -> Any:
+    """A comparison's value, paid for by what it goes through: an `in` the whole of what it looks into."""
+    if type(right) in LEAVES:
+        pass
+    elif isinstance(right, str):
+        if isinstance(left, str) and len(left) + len(right) > WIDEST:
+            pay(left, right)
+    elif isinstance(right, CONTAINERS):
+        inside = comparison in {"in", "notin"}
+        if isinstance(left, CONTAINERS):
+            # Two lists are compared as far as the shorter goes: `data.items == []` costs nothing.
+            pay(right if inside else min(left, right, key=len))
+        elif inside:
+            spend(1 + len(right) // 64)
+    return COMPARISONS[comparison](left, right)
+
+
+def sliced(value: Any, *bounds: Any) -> Any:
+    """`value[start:stop:step]`, paid for by its length."""
+    made = value[slice(*bounds)]
+    spend(1 + len(made) // 64)
+    return made
+
+
+def of_text(value: str, method: str, *args: Any, **named: Any) -> Any:
+    """A method of text. What strip takes away is bounded: each character is looked for among them."""
+    pay(value, *args, *named.values())
+    if method in {"strip", "lstrip", "rstrip"} and args and args[0] is not None and len(args[0]) > WIDEST:
+        raise TemplateError(f"{method} takes at most {WIDEST} characters")
+    if method == "replace":
+        return replaced(value, *args, **named)
+    made = getattr(value, method)(*args, **named)
+    if isinstance(made, list):
+        # Each part is an object of its own, however short.
+        spend(len(made) // 8)
+    return made
+
+
+def named_values(*values: Any, **named: Any) -> Namespace:
+    """A namespace from names and from objects; Python's dict would take pairs, with keys that a payload chooses."""
+    if not all(isinstance(value, Mapping) for value in values):
+        raise TemplateError("namespace takes names: namespace(total=0)")
+    return Namespace(*values, **named)
 
 
 class Counted:
@@ -247,9 +324,7 @@ class Counted:
         self.over = over
 
     def __iter__(self) -> Iterator[Any]:
-        for item in self.over:
-            spend()
-            yield item
+        return counted(self.over)
 
     def __len__(self) -> int:
         return len(cast(Any, self.over))
@@ -294,9 +369,40 @@ def _call(name: str, *values: nodes.Node, line: int | None = None) -> nodes.Call
     return nodes.Call(function, cast(list[nodes.Expr], list(values)), [], None, None, lineno=line)
 
 
+class Generator(CodeGenerator):
+    """Compiles comparisons to `compared` and slices to `sliced`, which Jinja leaves to Python."""
+
+    def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
+        # In a chain the value between two comparisons is kept for the next: it is worked out once.
+        kept = ""
+        self.write("(")
+        for index, operand in enumerate(node.ops, 1):
+            self.write(f"environment.compared({operand.op!r}, ")
+            self.write(kept) if kept else self.visit(node.expr, frame)
+            kept = self.temporary_identifier()
+            self.write(f", ({kept} := ")
+            self.visit(operand.expr, frame)
+            self.write("))" if index == len(node.ops) else ")) and ")
+        self.write(")")
+
+    def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
+        if not isinstance(node.arg, nodes.Slice):
+            super().visit_Getitem(node, frame)
+            return
+        self.write("environment.sliced(")
+        self.visit(node.node, frame)
+        for bound in (node.arg.start, node.arg.stop, node.arg.step):
+            self.write(", ")
+            self.visit(bound or nodes.Const(None), frame)
+        self.write(")")
+
+
 class Sandbox(ImmutableSandboxedEnvironment):
     """Jinja's sandbox with these bounds. `decimals`: number literals are Decimal, like the data in templates."""
 
+    code_generator_class = Generator
+    compared = staticmethod(compared)
+    sliced = staticmethod(sliced)
     intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%", "**"})
 
     def __init__(self, filters: Mapping[str, Callable[..., Any]], *, html: bool = False, decimals: bool = True) -> None:
@@ -308,8 +414,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
             optimized=False,
             finalize=shown,
         )
-        self.globals = {"range": bounded_range, "namespace": Namespace}
+        self.globals = {"range": bounded_range, "namespace": named_values}
         self.filters = {name: charged(function) for name, function in filters.items()}
+        self.tests = {name: charged(test) for name, test in {**cast(Any, JINJAS_TESTS), **TESTS}.items()}
         self.decimals = decimals
 
     def parse_bounded(self, source: str, *, expression: bool = False) -> nodes.Template:
@@ -343,8 +450,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 return self.undefined(obj=obj, name=argument)
         if not isinstance(argument, str) or not _readable(obj, argument):
             return self.undefined(obj=obj, name=argument)
-        if isinstance(obj, str) and argument == "replace":
-            return partial(replaced, obj)
+        if isinstance(obj, str):
+            return partial(of_text, obj, argument)
         try:
             return getattr(obj, argument)
         except AttributeError:
@@ -404,21 +511,64 @@ def shown(_: Context, value: Any) -> Any:
 
 
 def charged(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter, paying a step for each call and for what it made."""
+    """The filter or test, paying a step for each call, for what it made, and for each item of a lazy list."""
 
     # wraps also carries Jinja's mark of which argument a filter wants (environment, context).
     @wraps(function)
     def paying(*args: Any, **kwargs: Any) -> Any:
         spend()
-        return _paid(function(*args, **kwargs))
+        made = function(*args, **kwargs)
+        return counted(made) if isinstance(made, Iterator) else _paid(made)
 
     return paying
+
+
+def ranked(values: Iterable[Any], key: Callable[[Any], Any]) -> list[Any]:
+    """They as a list, paid for what it takes to put them in the order of their keys."""
+    found, weight = list(counted(values)), 0
+    for value in found:
+        made = key(value)
+        weight += weigh(made) if isinstance(made, list | tuple) else 0
+        if weight > MAX_WEIGHT:
+            raise TemplateError("a value grows too large")
+    spend(weight * len(found).bit_length() // 64)
+    return found
+
+
+def counted(values: Iterable[Any]) -> Iterator[Any]:
+    """Each of them, a step each."""
+    for value in values:
+        spend()
+        yield value
 
 
 def _paid(value: Any) -> Any:
     if isinstance(value, str | list | tuple | dict):
         spend(weigh(value) // 64)
     return value
+
+
+TESTS: dict[str, Callable[..., Any]] = {
+    "divisibleby": lambda value, by: _remainder(value, by) == 0,
+    "even": lambda value: _remainder(value, 2) == 0,
+    "odd": lambda value: _remainder(value, 2) == 1,
+    "lower": lambda value: text(value).islower(),
+    "upper": lambda value: text(value).isupper(),
+    **{
+        name: partial(compared, comparison)
+        for comparison, names in {
+            "eq": "== eq equalto", "ne": "!= ne", "lt": "< lt lessthan", "lteq": "<= le",
+            "gt": "> gt greaterthan", "gteq": ">= ge", "in": "in",
+        }.items()
+        for name in names.split()
+    },
+}  # fmt: skip
+"""In place of Jinja's tests of these names, which do not measure what they do."""
+
+
+def _remainder(value: Any, by: Any) -> Any:
+    # For text `%` is printf, of any width.
+    return calculated("%", operator.mod, value, by)
 
 
 def check_tree(tree: nodes.Template, environment: Sandbox) -> None:

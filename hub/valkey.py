@@ -269,7 +269,7 @@ def write_record(path: Path, record: Record) -> None:
 def prepare(data_dir: Path) -> EmbeddedValkey:
     """A Valkey that is not yet started; what a killed hub left behind is ended. Raises ConfigError without a binary."""
     server = binary()
-    data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     record_path = data_dir / "valkey.json"
     end_leftover(record_path)
     return EmbeddedValkey(server, private_folder(), record_path)

@@ -51,7 +51,7 @@ async def served_app(app: Starlette, lab: Lab) -> AsyncIterator[str]:
     """The URL of a dashboard to which a test has added something."""
     sock = bound("127.0.0.1", 0)
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-    async with listening(web_server(app, lab.hub.config), [sock], url) as listens:
+    async with listening(web_server(app, lab.hub.config, http="httptools"), [sock], url) as listens:
         yield listens.url
 
 

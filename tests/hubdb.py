@@ -38,6 +38,7 @@ from hub.store.records import record
 from hub.store.workers import seen
 from hub.testing.samples import StoreDouble, to_bytes
 from hub.web.app import create_app
+from hub.web.protocol import Gate, guarded, most_connections
 from hub.web.webhooks import BODY_WITHIN
 from tests.servers import PostgresServer
 
@@ -271,17 +272,20 @@ async def lab(tmp_path: Path, database_url: str) -> AsyncIterator[Lab]:
 
 
 @asynccontextmanager
-async def served(hub: Hub, body_within: float = BODY_WITHIN) -> AsyncIterator[str]:
+async def served(
+    hub: Hub, body_within: float = BODY_WITHIN, gate: Gate | None = None, keep_alive: int = 5
+) -> AsyncIterator[str]:
     """The URL at which `hub` receives, on uvicorn as the hub runs it."""
     sock = bound("127.0.0.1", 0)
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
     config = uvicorn.Config(
         create_app(hub, body_within),
-        http="httptools",
+        http=guarded(gate or Gate(most_connections())),
         ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=keep_alive,
     )
     async with listening(config, [sock], url) as listens:
         yield listens.url

@@ -27,7 +27,7 @@ from hub.schema import create
 from hub.store import DELIVERY, SCHEMA_VERSION
 from hub.store.claims import Claim, Claimed, ClaimRequest, claim, ensure_routes
 from hub.store.events import Kept, keep_events
-from hub.store.fan_out import fan_out
+from hub.store.fan_out import waiting_events, write_plans
 from hub.store.records import record
 from hub.testing.samples import to_bytes
 from tests.hubdb import config_of
@@ -93,7 +93,9 @@ class Memory:
         return self.write(lambda connection: keep_events(connection, self.now, [new]))[0]
 
     def fan_out(self, most: int = 1000) -> None:
-        self.write(lambda c: fan_out(c, self.now, most, planner(self.hub), self.hub.terms()))
+        rows = self.write(lambda connection: waiting_events(connection, most))
+        planned = [(row, plan(row)) for plan in [planner(self.hub)] for row in rows]
+        self.write(lambda connection: write_plans(connection, self.now, planned, self.hub.terms()))
 
     def claim(self, route: str = "one", limit: int = 1000, worker: str = "worker", *, alone: bool = False) -> Claimed:
         terms = self.config.routes[route]

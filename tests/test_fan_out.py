@@ -8,7 +8,7 @@ from sqlalchemy.util import await_only
 
 from hub.fan_out import fan_out_waiting, planner
 from hub.store import DELIVERY, EVENT, EVENT_KEY
-from hub.store.fan_out import fan_out
+from hub.store.fan_out import waiting_events, write_plans
 from tests import hubdb
 from tests.hubdb import Lab, document, open_lab, route
 
@@ -141,11 +141,12 @@ async def test_two_workers_share_what_waits(tmp_path: Path, shared_url: str) -> 
         plan, terms = planner(first.hub), first.hub.terms()
 
         def hold(connection: Any) -> int:
-            count, _ = fan_out(connection, first.hub.now(), 5, plan, terms)
+            planned = [(row, plan(row)) for row in waiting_events(connection, 5)]
+            write_plans(connection, first.hub.now(), planned, terms)
             connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
             held.set()
             await_only(go_on.wait())
-            return count
+            return len(planned)
 
         holding = asyncio.create_task(first.hub.database.write(hold))
         await held.wait()
@@ -164,3 +165,34 @@ async def test_two_workers_at_once_make_each_delivery_once(tmp_path: Path, share
             pass
         rows = await first.rows(DELIVERY)
         assert len(rows) == len({row.event_id for row in rows}) == 150
+
+
+async def test_what_another_worker_fans_out_meanwhile_is_its_own(tmp_path: Path, database_url: str) -> None:
+    """Events are planned outside of the transaction that writes: it looks again whether they still wait."""
+    async with open_lab(tmp_path, database_url) as lab:
+        for number in range(3):
+            await lab.keep(document(orderId=f"ord_{number}"))
+        rows = await lab.hub.database.read(lambda connection: waiting_events(connection, 10))
+        planned = [(row, planner(lab.hub)(row)) for row in rows]
+        await lab.write(lambda connection: write_plans(connection, lab.hub.now(), planned[:2], lab.hub.terms()))
+        await lab.write(lambda c: c.execute(DELIVERY.delete()))
+        written = await lab.write(lambda c: write_plans(c, lab.hub.now(), planned, lab.hub.terms()))
+        again = await lab.write(lambda c: write_plans(c, lab.hub.now(), planned, lab.hub.terms()))
+        assert (written, again) == ({"one"}, set())
+        assert [row.event_id for row in await lab.rows(DELIVERY)] == [rows[2].id]
+
+
+async def test_slow_conditions_do_not_stop_receiving(tmp_path: Path, database_url: str) -> None:
+    slow = "(range(10000) | reject('in', data.known) | list | length) > 0"
+    routes = {f"slow{number}": route(when=slow) for number in range(6)}
+    async with open_lab(tmp_path, database_url, routes) as lab:
+        await lab.keep(document(orderId="ord_0", known=[-1] * 60_000))
+        fanning = asyncio.create_task(fan_out_waiting(lab.hub))
+        kept = 0
+        while not fanning.done():
+            kept += 1
+            await lab.keep(document(orderId=f"ord_{kept}"))
+        assert await fanning == 1
+        assert kept >= 4
+        reasons = {row.last_error for row in await lab.rows(DELIVERY)}
+        assert reasons == {"when: it does too much: loop over less"}

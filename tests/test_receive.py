@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from hub.errors import CommandError, NotAnEvent, NotAuthenticated, Refusal, Unavailable
 from hub.receive import FLUSH_EVERY, Incoming, Receiving, accept_refused, accept_repeat
 from hub.store import DELIVERY, EVENT, REFUSED, REPEAT, STAT
-from hub.store.refusals import RING
+from hub.store.refusals import RING, list_refused
 from hub.testing.samples import StoreDouble, sample, sign, to_bytes
 from tests import hubdb
 from tests.hubdb import SECRET, Lab, document, open_lab, route, served, store_at
@@ -378,3 +378,31 @@ async def test_received_at_is_the_hubs_time(lab: Lab) -> None:
     lab.later(3_600)
     await Receiving(lab.hub).receive(incoming(to_bytes(document(orderId="ord_1"))))
     assert abs((await lab.row(EVENT)).received_at - lab.hub.now()) < timedelta(seconds=30)
+
+
+async def test_refused_requests_keep_no_header_names_of_any_length_and_no_long_store(
+    tmp_path: Path, database_url: str
+) -> None:
+    """In memory as on disk: unsigned ones wait there by the hundred."""
+    names = {b"x-litekart-" + b"a" * (64 - 11): True, b"x-litekart-" + b"a" * (65 - 11): False, b"x-litekart-b": True}
+    async with open_lab(tmp_path, database_url) as lab:
+        receiving = Receiving(lab.hub)
+        headers = [*((name, b"1") for name in names), (b"x-litekart-c" * 100_000, b"1")]
+        await refused(receiving, Incoming("s" * 100_000, b"{}", headers, "192.0.2.7"))
+        waits = receiving._unsigned[0]
+        assert (len(waits.store), sorted(waits.headers)) == (
+            200,
+            sorted(n.decode() for n, kept in names.items() if kept),
+        )
+        await receiving.flush()
+        row = await lab.row(REFUSED)
+        assert (row.store, row.headers) == ("s" * 200, waits.headers)
+
+
+async def test_listing_refused_requests_loads_neither_bodies_nor_headers(lab: Lab) -> None:
+    receiving = Receiving(lab.hub)
+    for size in (5, 70_000):
+        await refused(receiving, incoming(b"x" * size))
+    rows = await lab.hub.database.read(lambda connection: list_refused(connection, 10))
+    assert [(row.size, row.cut) for row in rows] == [(65_536, True), (5, False)]
+    assert not {"body", "headers"} & set(rows[0]._mapping)

@@ -8,7 +8,7 @@ import pytest
 
 from hub.errors import TemplateError
 from hub.language import compile_condition, compile_template, names_for
-from tests.test_language import DATA, event_of, failure, named, rendered
+from tests.test_language import DATA, event_of, failure, named, outcome, rendered
 
 BIG = "'" + "a" * 20_000 + "'"
 GROW = "{% set ns = namespace(x=SEED) %}{% for i in range(1000) %}{% set ns.x = STEP %}{% endfor %}{{ ns.x }}"
@@ -144,6 +144,70 @@ def test_a_template_does_not_burn_time_or_memory(source: str, html: bool) -> Non
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024
 
 
+CHOSEN = {
+    "alike": [number * (2**61 - 1) for number in range(1, 20_001)],
+    "pairs": [[number * (2**61 - 1), 1] for number in range(1, 20_001)],
+    "items": list(range(60_000)),
+    "known": list(range(-1, -60_001, -1)),
+    "nested": [[0] * 300] * 300,
+    "same": [[0] * 300] * 299 + [[0] * 300],
+    "text": "a" * 499_999 + "b",
+    "letters": "b" + "a" * 499_999,
+    "third": Decimal("3." + "1" * 450_000),
+    "number": Decimal("7" * 900_000),
+    "format": "%1000000000d",
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("([range(10000)] * 2000) | json", "a value grows too large"),
+        ("([range(10000)] * 40) | length", "a value grows too large"),
+        ("data.items | reject('in', data.known) | list | length", "it does too much: loop over less"),
+        ("range(10000) | select('eq', 1.5) | select('in', data.known) | list", ""),
+        ("range(10000) | reject('in', data.known) | list | length", "it does too much: loop over less"),
+        ("([data.nested] * 2) | select('eq', data.same) | list | length > 5", ""),
+        ("data.alike | unique | list | length", "it does too much: loop over less"),
+        ("namespace(data.pairs)", "namespace takes names: namespace(total=0)"),
+        ("data.text.strip(data.letters)", "strip takes at most 200 characters"),
+        ("data.text.rstrip(chars)", "rstrip takes at most 200 characters"),
+        ("data.format is odd", "not a format: use %s, %d or %.2f, with widths of at most 3 digits"),
+        ("data.format is divisibleby 1", "not a format: use %s, %d or %.2f, with widths of at most 3 digits"),
+        ("data.number / data.third", "a number is too large"),
+        ("([data.items] * 4) | map('sort') | list | length", "it does too much: loop over less"),
+        ("1 < 2 < (data.items | reject('in', data.known) | list | length)", "it does too much: loop over less"),
+    ],
+)
+def test_what_a_payload_chooses_is_paid_for_before_it_is_done(source: str, text: str) -> None:
+    started = time.thread_time()
+    found = outcome(lambda: compile_template("{{ " + source + " }}").render({"data": CHOSEN, "chars": "x" * 201}))
+    assert time.thread_time() - started < 1
+    assert (str(found) if isinstance(found, TemplateError) else "") == text
+
+
+def test_slices_that_are_kept_are_paid_for() -> None:
+    source = "".join(f"{{% set kept{number} = data.items[1:] %}}" for number in range(200))
+    assert failure(lambda: compile_template(source).render({"data": CHOSEN})) == "it does too much: loop over less"
+
+
+def test_comparisons_mean_what_they_mean_in_python() -> None:
+    source = "{{ 1 < 2 <= 2 > 0 }} {{ 1 < 3 < 2 }} {{ 1 in [1] }} {{ 'a' not in 'abc' }} {{ 2 == 2.0 != 3 }}"
+    source += "{% for x in [1, 2, 3] if 1 < x < 3 %} {{ x }}{% endfor %} {{ 1 > 2 > data.gone.x }} {{ [1, 2, 3][1:] }}"
+    assert rendered(source) == "True False True False True 2 False [2, 3]"
+
+
+def test_a_limit_is_far_from_what_orders_hold() -> None:
+    lines = [{"sku": f"SKU-{number}", "qty": number % 7, "price": Decimal(number)} for number in range(1000)]
+    data = {"items": lines, "known": [f"SKU-{number}" for number in range(0, 1000, 3)]}
+    source = (
+        "{{ data.items | map(attribute='sku') | reject('in', data.known) | list | length }} "
+        "{{ data.items | sort(attribute='price', reverse=true) | map(attribute='sku') | first }} "
+        "{{ data.items | map(attribute='qty') | unique | sort | join(',') }} {{ data.items == data.items }}"
+    )
+    assert compile_template(source).render({"data": data}) == "666 SKU-999 0,1,2,3,4,5,6 True"
+
+
 def test_output_is_cut_off_while_it_is_made() -> None:
     source = "{% for a in range(10000) %}{{ data.text }}{% endfor %}"
     assert failure(lambda: rendered(source, {"text": "x" * 100_000})) == "a text grows over 256 KiB"
@@ -154,4 +218,11 @@ def test_a_condition_cannot_burn_time_either() -> None:
     started = time.thread_time()
     condition = compile_condition("range(10000) | map('string') | map('replace', '', data.text) | list | length > 1")
     failure(lambda: condition.holds(named({"text": "x" * 100_000})))
+    assert time.thread_time() - started < 1
+
+
+def test_a_condition_pays_for_what_a_test_looks_into() -> None:
+    started = time.thread_time()
+    condition = compile_condition("(data.items | reject('in', data.known) | list | length) > 0")
+    assert failure(lambda: condition.holds(named(CHOSEN))) == "when: it does too much: loop over less"
     assert time.thread_time() - started < 1

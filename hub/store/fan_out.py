@@ -1,21 +1,21 @@
-"""Fan-out: from events to deliveries, with search keys and the reasons for routes not taken, in one transaction."""
+"""Fan-out: from events to deliveries, with search keys and the reasons for routes not taken, in one transaction.
 
-import time
+The events are read before it and planned between: a slow condition holds no lock, and not SQLite's one writer.
+"""
+
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy import Connection, Row, Table, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.clock import new_id
 from hub.store import DELIVERY, EVENT, EVENT_KEY, is_postgres
 from hub.store.stats import add_counts, hour_of
-
-# Conditions are worked out inside the transaction: longer than this and webhooks would notice.
-PLANNING = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,34 +36,29 @@ class Plan:
     keys: set[tuple[str, str]] = field(default_factory=set)
 
 
-Planner = Callable[[Row[Any]], Plan]
+Planned = Sequence[tuple[Row[Any], Plan]]
 
 
-def fan_out(
-    connection: Connection, now: datetime, most: int, planner: Planner, terms: dict[str, RouteTerms]
-) -> tuple[int, set[str]]:
-    """Fan out the oldest `most` events; how many there were, and the routes that got deliveries.
-
-    On PostgreSQL several workers share the waiting events, each taking what no other holds.
-    """
-    events = connection.execute(
-        select(EVENT)
-        .where(EVENT.c.fanned_out_at.is_(None))
-        .order_by(EVENT.c.seq)
-        .limit(most)
-        .with_for_update(skip_locked=True)
-    ).all()
-    if not events:
-        return 0, set()
-    plans, ends = [], time.monotonic() + PLANNING
-    for event in events:
-        plans.append((event, planner(event)))
-        if time.monotonic() > ends:
-            break
-    write_plans(connection, now, plans, terms)
-    return len(plans), {route for _, plan in plans for route in (*plan.taken, *plan.broken)}
+def waiting_events(connection: Connection, most: int) -> Sequence[Row[Any]]:
+    """The oldest events that are not fanned out yet. On PostgreSQL without those that another worker writes now."""
+    return connection.execute(WAITING, {"most": most}).all()
 
 
+# Made once, as in hub.store.claims: to make a statement costs as much as to run it.
+READ = ("seq", "id", "store", "type", "entity", "occurred_at", "received_at", "body")
+WAITING = (
+    select(*(EVENT.c[name] for name in READ))
+    .where(EVENT.c.fanned_out_at.is_(None))
+    .order_by(EVENT.c.seq)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+STILL_WAITING = (
+    select(EVENT.c.seq)
+    .where(EVENT.c.fanned_out_at.is_(None), EVENT.c.seq.between(bindparam("first"), bindparam("last")))
+    .order_by(EVENT.c.seq)
+    .with_for_update(skip_locked=True)
+)
 FANNED_OUT = (
     update(EVENT)
     .where(EVENT.c.seq == bindparam("of"))
@@ -71,10 +66,18 @@ FANNED_OUT = (
 )
 
 
-def write_plans(
-    connection: Connection, now: datetime, plans: Sequence[tuple[Row[Any], Plan]], terms: dict[str, RouteTerms]
-) -> None:
-    """Deliveries, search keys and reasons of events that have their plan."""
+def write_plans(connection: Connection, now: datetime, planned: Planned, terms: dict[str, RouteTerms]) -> set[str]:
+    """Deliveries, search keys and reasons of events that have their plan; the routes that got deliveries.
+
+    They were planned outside of this transaction: what another worker has fanned out since, or is about to, is its own.
+    """
+    if not planned:
+        return set()
+    bounds = {"first": planned[0][0].seq, "last": planned[-1][0].seq}
+    waiting = set(connection.execute(STILL_WAITING, bounds).scalars())
+    plans = [(event, plan) for event, plan in planned if event.seq in waiting]
+    if not plans:
+        return set()
     deliveries = [
         new_delivery(event, route, terms[route], now, plan.broken.get(route))
         for event, plan in plans
@@ -92,13 +95,18 @@ def write_plans(
     counts = Counter((hour_of(event.received_at), "event", event.store, event.type) for event, _ in plans)
     counts += Counter((hour_of(now), "delivery", route, "dead") for _, plan in plans for route in plan.broken)
     add_counts(connection, counts)
+    return {route for _, plan in plans for route in (*plan.taken, *plan.broken)}
 
 
-def _insert_new(connection: Connection, into: Any, rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        return
-    insert: Any = postgresql.insert(into) if is_postgres(connection) else sqlite.insert(into)
-    connection.execute(insert.on_conflict_do_nothing(), rows)
+def _insert_new(connection: Connection, into: Table, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(_inserting(into, is_postgres(connection)), rows)
+
+
+@cache
+def _inserting(into: Table, postgres: bool) -> Any:
+    insert = postgresql.insert(into) if postgres else sqlite.insert(into)
+    return insert.on_conflict_do_nothing()
 
 
 def new_delivery(
@@ -126,35 +134,6 @@ def new_delivery(
         "error_key": None if broken is None else "when",
         "last_error": broken,
     }
-
-
-def give_up(connection: Connection, now: datetime, event_id: str, plan: Plan, terms: dict[str, RouteTerms]) -> None:
-    """An event whose fan-out the database refuses: dead deliveries that say so, in place of what failed."""
-    event = connection.execute(
-        select(EVENT).where(EVENT.c.id == event_id, EVENT.c.fanned_out_at.is_(None)).with_for_update()
-    ).first()
-    if event is not None:
-        write_plans(connection, now, [(event, plan)], terms)
-
-
-def waiting_ids(connection: Connection, most: int) -> list[str]:
-    """The oldest events that are not fanned out yet."""
-    found = select(EVENT.c.id).where(EVENT.c.fanned_out_at.is_(None)).order_by(EVENT.c.seq).limit(most)
-    return list(connection.execute(found).scalars())
-
-
-def one_event(
-    connection: Connection, now: datetime, event_id: str, planner: Planner, terms: dict[str, RouteTerms]
-) -> set[str]:
-    """Fan out a single event, if nobody else has it."""
-    event = connection.execute(
-        select(EVENT).where(EVENT.c.id == event_id, EVENT.c.fanned_out_at.is_(None)).with_for_update(skip_locked=True)
-    ).first()
-    if event is None:
-        return set()
-    plan = planner(event)
-    write_plans(connection, now, [(event, plan)], terms)
-    return {*plan.taken, *plan.broken}
 
 
 def waiting_count(connection: Connection) -> int:

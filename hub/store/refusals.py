@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, select, update
 
 from hub.clock import new_id
 from hub.store import REFUSED, STAT
@@ -70,8 +70,13 @@ def get_refused(connection: Connection, refused_id: str) -> Row[Any] | None:
 
 
 def list_refused(connection: Connection, limit: int) -> list[Row[Any]]:
-    """The newest refusals first."""
-    return list(connection.execute(select(REFUSED).order_by(REFUSED.c.id.desc()).limit(limit)).all())
+    """The newest refusals first, without their headers and bodies; `size` is the kept body's, in bytes.
+
+    The bodies of one page would be tens of megabytes.
+    """
+    columns: list[ColumnElement[Any]] = [column for column in REFUSED.c if column.name not in {"headers", "body"}]
+    columns.append(func.length(REFUSED.c.body).label("size"))
+    return list(connection.execute(select(*columns).order_by(REFUSED.c.id.desc()).limit(limit)).all())
 
 
 def mark_accepted(connection: Connection, refused_id: str, event_id: str) -> None:

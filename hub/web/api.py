@@ -370,7 +370,7 @@ async def refused(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     """`refused` requests, newest first, without their bodies."""
     limit = wanted(RefusedWanted, arguments).limit
     rows = await hub.database.read(lambda connection: list_refused(connection, limit))
-    return {"refused": [chosen(row, REFUSED_SHOWN) for row in rows]}
+    return {"refused": [chosen(row, (*REFUSED_SHOWN, "size")) for row in rows]}
 
 
 async def refused_accept(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -5,18 +5,20 @@ A bare ASGI endpoint: on the way of every webhook, so no Request, no Response, n
 
 import asyncio
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from hub.errors import NotAnEvent, Refusal, Unavailable
+from hub.logs import Tally
 from hub.receive import UNREAD, Incoming, Receiving
 from hub.store.events import Kept
 
 LARGEST_BODY = 1024 * 1024
 BODY_WITHIN = 10.0
+MOST_UNFINISHED = 64 * 1024 * 1024
 LINGER = 2.0
 RETRY_AFTER = b"5"
 
@@ -24,6 +26,7 @@ ACCEPTED = b'{"success":true,"data":{"id":"%b","duplicate":false},"message":"eve
 REPEATED = b'{"success":true,"data":{"id":"%b","duplicate":true},"message":"event was accepted before"}'
 JSON = (b"content-type", b"application/json")
 
+Body = TypeVar("Body", bytes, bytearray)
 log = structlog.get_logger()
 
 
@@ -31,28 +34,46 @@ class HungUp(Exception):
     """The client went away while it was sending."""
 
 
-class Webhooks:
-    """The endpoint. Every answer is JSON; no input gives a 500. `body_within`: seconds for a body to arrive."""
+class Crowded(Unavailable):
+    """The unfinished bodies together hold as much as they may; this one is not read on."""
 
-    def __init__(self, receiving: Receiving, body_within: float = BODY_WITHIN) -> None:
+
+class Webhooks:
+    """The endpoint. Every answer is JSON; no input gives a 500. `body_within`: seconds for a body to arrive.
+
+    `most_unfinished`: bytes of all bodies together that have not come to their end.
+    """
+
+    def __init__(
+        self, receiving: Receiving, body_within: float = BODY_WITHIN, most_unfinished: int = MOST_UNFINISHED
+    ) -> None:
         self._receiving = receiving
-        self._bodies = Bodies(body_within)
+        self._bodies = Bodies(body_within, most_unfinished)
+        self._hung_up = Tally(lambda count, stores: log.info("event.hung_up", count=count, stores=stores))
+        self._crowded = Tally(lambda count, stores: log.warning("event.crowded", count=count, stores=stores))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             kept = await self._take(scope, receive)
         except Refusal as refusal:
             await send_refusal(receive, send, refusal)
+        except Crowded:
+            self._crowded.add(self._store(scope))
+            await send_unavailable(send, [(b"connection", b"close")], more_body=True)
+            await discard_rest(receive, send)
         except Unavailable as trouble:
             log.warning("event.unavailable", reason=str(trouble))
-            await send_error(
-                send, 503, "UNAVAILABLE", "not kept; send it again", headers=[(b"retry-after", RETRY_AFTER)]
-            )
+            await send_unavailable(send)
         except HungUp:
-            log.info("event.hung_up", store=scope["path_params"]["store"])
+            self._hung_up.add(self._store(scope))
         else:
             answer = REPEATED if kept.duplicate else ACCEPTED
             await send_json(send, 200, answer % kept.id.encode())
+
+    def _store(self, scope: Scope) -> str:
+        """The store's name; `?` for all that nobody configured: anyone can make them up."""
+        name: str = scope["path_params"]["store"]
+        return name if name in self._receiving.hub.keys else "?"
 
     async def _take(self, scope: Scope, receive: Receive) -> Kept:
         store: str = scope["path_params"]["store"]
@@ -86,22 +107,25 @@ def too_large() -> NotAnEvent:
 class Bodies:
     """Reads bodies, each bounded in size, and in time by `within` seconds and at most a tenth more.
 
-    One timer looks after all of them: one for each webhook costs a tenth of receiving it.
+    One timer looks after all of them: one for each webhook costs a tenth of receiving it. Together those that have
+    not come to their end hold at most `most` bytes.
     """
 
-    def __init__(self, within: float) -> None:
+    def __init__(self, within: float, most: int = MOST_UNFINISHED) -> None:
         self._within = within
+        self._most = most
+        self._held = 0
         self._begun: dict[asyncio.Task[Any], float] = {}
         self._late: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     async def read(self, receive: Receive) -> bytes:
-        """The body's raw bytes. Raises NotAnEvent (408, 413) or HungUp."""
+        """The body's raw bytes. Raises NotAnEvent (408, 413), Crowded or HungUp."""
         task = self._begin()
         try:
             message = await _next(receive)
             body: bytes = message.get("body", b"")
-            return await _rest(body, receive) if message.get("more_body", False) else _bounded(body)
+            return await self._rest(body, receive) if message.get("more_body", False) else _bounded(body)
         except asyncio.CancelledError:
             if task in self._late and not task.uncancel():
                 reason = f"the body did not arrive within {self._within:g} s"
@@ -110,6 +134,24 @@ class Bodies:
         finally:
             del self._begun[task]
             self._late.discard(task)
+
+    async def _rest(self, first: bytes, receive: Receive) -> bytes:
+        # Grown in one piece: each of a list of single bytes would hold forty.
+        body, more = bytearray(first), True
+        self._held += len(body)
+        try:
+            while more:
+                if self._held > self._most:
+                    raise Crowded("too many bodies are under way")
+                message = await _next(receive)
+                chunk = message.get("body", b"")
+                body += chunk
+                self._held += len(chunk)
+                more = message.get("more_body", False)
+                _bounded(body)
+            return bytes(body)
+        finally:
+            self._held -= len(body)
 
     def _begin(self) -> asyncio.Task[Any]:
         task = asyncio.current_task()
@@ -132,19 +174,7 @@ class Bodies:
         self._timer = loop.call_later(self._within / 10, self._look) if self._begun else None
 
 
-async def _rest(body: bytes, receive: Receive) -> bytes:
-    chunks, size, more = [body], len(body), True
-    while more:
-        message = await _next(receive)
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > LARGEST_BODY:
-            raise too_large()
-        more = message.get("more_body", False)
-    return b"".join(chunks)
-
-
-def _bounded(body: bytes) -> bytes:
+def _bounded(body: Body) -> Body:
     if len(body) > LARGEST_BODY:
         raise too_large()
     return body
@@ -166,16 +196,27 @@ async def send_refusal(receive: Receive, send: Send, refusal: Refusal) -> None:
     details = [{"field": problem.field, "message": problem.message} for problem in refusal.details]
     await send_error(send, refusal.status, refusal.code, refusal.message, details, headers, more_body=unread)
     if unread:
-        await discard_rest(receive)
-        await send({"type": "http.response.body", "body": b""})
+        await discard_rest(receive, send)
 
 
-async def discard_rest(receive: Receive) -> None:
-    """Read on for a moment: closing with bytes unread would take the answer back from a client that still sends."""
+async def send_unavailable(
+    send: Send, headers: list[tuple[bytes, bytes]] | None = None, *, more_body: bool = False
+) -> None:
+    """503: nothing was kept, and the store should send it again."""
+    again = [(b"retry-after", RETRY_AFTER), *(headers or ())]
+    await send_error(send, 503, "UNAVAILABLE", "not kept; send it again", headers=again, more_body=more_body)
+
+
+async def discard_rest(receive: Receive, send: Send) -> None:
+    """End an answer to a body that was not read, a moment later.
+
+    Closing with bytes unread would take the answer back from a client that still sends.
+    """
     with suppress(TimeoutError, HungUp):
         async with asyncio.timeout(LINGER):
             while (await _next(receive)).get("more_body", False):
                 pass
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def send_error(

@@ -1,7 +1,7 @@
 """The servers under load, each a process: `python -m tests.bench.serving KIND --config FILE`.
 
 KIND is `null` (answers 200 and does nothing), `hub` (the receiver alone, without a worker beside it) or `afternoon`.
-All have the same event loop, the same uvicorn and the same collector.
+All have the same event loop, the same uvicorn and the same collector; the hub alone has its own bounds on connections.
 """
 
 import argparse
