@@ -117,7 +117,14 @@ def test_defaults(tmp_path: Path) -> None:
             route("settings:", "  url: x", "  parts:", "    - line: '{{ 1 | mony }}'"),
             "config.yaml:8: routes.one.settings.parts[0].line: no filter named mony; there is money",
         ),
-        (with_url("when: data.totl >"), "config.yaml:6: routes.one.when: unexpected 'end of template'"),
+        (
+            with_url("when: data.totl >"),
+            "config.yaml:6: routes.one.when: it is incomplete: something is missing at its end",
+        ),
+        (
+            with_url("when: '{{ data.total > 1 }}'"),
+            "config.yaml:6: routes.one.when: a condition is written without {{ }}: data.total >= 100",
+        ),
         (with_url("when: dta.total > 1"), "config.yaml:6: routes.one.when: no name dta; there is data"),
         (
             with_url("stores: [mian]"),
