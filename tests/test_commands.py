@@ -1,6 +1,7 @@
 """What commands say of the record while no hub runs: replays, what is held, filters, and one thing whole."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -19,10 +20,12 @@ from hub.client import Exchange
 from hub.connector import Receipt
 from hub.deliver import finish
 from hub.errors import Hold, HoldRoute, Rejected, TryAgain
+from hub.process import local_socket, running_socket
 from hub.replay import pause_route, start_replay
 from hub.store import DELIVERY, REPLAY
 from hub.store.records import record
 from hub.store.replays import Filter
+from hub.valkey import private_folder
 from tests.console import Console
 from tests.hubdb import SECRET, Lab, document, open_lab, route
 from tests.hubs import write_config
@@ -62,7 +65,7 @@ def all_of(descriptor: int) -> str:
 
 
 async def test_a_replay_that_is_interrupted_is_stopped_and_leaves_all_as_before(tmp_path: Path) -> None:
-    """Ctrl-C comes at a known moment: when the replay is written, and its id waits to be read."""
+    """Ctrl-C comes at a known moment: when the replay is written, and nobody has read yet that it has begun."""
     async with record_in(tmp_path) as lab:
         await dead(lab, 3)
         before = await lab.rows(DELIVERY)
@@ -80,8 +83,8 @@ async def test_a_replay_that_is_interrupted_is_stopped_and_leaves_all_as_before(
     process.send_signal(signal.SIGINT)
     said = await asyncio.to_thread(all_of, ours)
     assert await process.wait() == 1
-    begun, stopped = said[filling:].splitlines()
-    assert re.fullmatch(r"hub: rpl_\w+ begins", begun)
+    *begun, stopped = said[filling:].splitlines()
+    assert all(re.fullmatch(r"hub: rpl_\w+ begins", line) for line in begun)
     assert re.fullmatch(r"hub: rpl_\w+: stopped; 3 are as before", stopped)
     async with record_in(tmp_path) as lab:
         assert [dict(row._mapping) for row in await lab.rows(DELIVERY)] == [dict(row._mapping) for row in before]
@@ -245,3 +248,18 @@ async def test_a_repeat_with_other_content_is_shown_by_its_id(console: Console, 
     accepted = [console.hub(tmp_path, "refused", "accept", repeat["id"], "--json").json for _ in range(2)]
     assert accepted == [{"id": accepted[0]["id"], "duplicate": False}, {"id": accepted[0]["id"], "duplicate": True}]
     assert console.hub(tmp_path, "explain", accepted[0]["id"], "--json").json["repeats"] is None
+
+
+async def test_what_a_killed_hub_left_in_the_temporary_folder_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    """Only what is named, and only where it is of the kind that a hub makes."""
+    left, other = private_folder(), private_folder()
+    foreign = tmp_path / "of-somebody-else"
+    foreign.mkdir()
+    note = tmp_path / "data" / "hub.json"
+    async with record_in(tmp_path) as lab:
+        for folder in (left, foreign):
+            note.write_text(json.dumps({"pid": 1, "socket": str(folder / "local")}))
+            async with local_socket(lab.hub):
+                assert running_socket(lab.hub.config) not in {None, str(folder / "local")}
+    assert [folder.exists() for folder in (left, other, foreign)] == [False, True, True]
+    other.rmdir()
