@@ -119,7 +119,7 @@ def shop(tmp_path: Path) -> Path:
 WRONG = {
     "bogus": "No such command 'bogus'",
     "events --bogus": "No such option: --bogus",
-    "events --since yesterday": "'yesterday' is neither an age",
+    "events --since yesterday": "--since: 'yesterday' is neither an age",
     "events --limit 0": "--limit: must be greater",
     "events --before nope": "--before",
     "deliveries --before nope": "--before: must be an id as the last page said it, dlv_…",

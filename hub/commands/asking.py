@@ -75,8 +75,11 @@ def checked(model: type[Arguments], **arguments: Any) -> dict[str, Any]:
         name, _, what = str(error).partition(": ")
         raise WrongUsage(f"--{OPTIONS.get(name, name).replace('_', '-')}: {what}") from None
     if isinstance(asked, Listed | ReplayWanted):
-        moment_of(asked.since, system_time())
-        moment_of(asked.until, system_time())
+        for name, moment in (("since", asked.since), ("until", asked.until)):
+            try:
+                moment_of(moment, system_time())
+            except WrongUsage as error:
+                raise WrongUsage(f"--{name}: {error}") from None
     return given
 
 
