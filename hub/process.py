@@ -317,8 +317,10 @@ async def exclusive(config: Config, wait: float = LOCK_WAIT) -> AsyncIterator[No
 
 def _lock_file(folder: Path) -> IO[str]:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return (folder / "hub.lock").open("a+")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / "hub.lock"
+        path.touch(mode=0o600)
+        return path.open("a+")
     except OSError as error:
         raise unwritable("data folder", folder, error) from None
 
