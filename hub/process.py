@@ -5,6 +5,7 @@ on a unix socket, whose path stands in `<data>/hub.json`.
 """
 
 import asyncio
+import errno
 import fcntl
 import gc
 import json
@@ -15,10 +16,10 @@ import socket
 import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import structlog
@@ -35,7 +36,7 @@ from hub.runtime import Hub, open_hub
 from hub.schema import require_current, upgrade
 from hub.store import routes
 from hub.store.workers import end_leases
-from hub.valkey import open_valkey, private_folder
+from hub.valkey import open_valkey, private_folder, remove_folder
 from hub.web.api import OPERATIONS, WrongUsage, create_local_api
 from hub.web.app import create_app
 from hub.web.protocol import Gate, guarded, most_connections
@@ -46,6 +47,7 @@ LOCK_POLL = 0.05
 GRACEFUL = 10
 BACKLOG = 2048
 ASK_TIMEOUT = 60.0
+SQLITE_BEGINS = b"SQLite format 3\0"
 
 Caller = Callable[[str, dict[str, Any]], Awaitable[Any]]
 log = structlog.get_logger()
@@ -148,7 +150,12 @@ async def shared_hub(config: Config) -> AsyncIterator[Hub]:
 
 @asynccontextmanager
 async def opened_database(config: Config) -> AsyncIterator[Database]:
-    database = open_database(config.database.reveal())
+    if config.sqlite_path is not None:
+        require_sqlite(config.sqlite_path)
+    try:
+        database = open_database(config.database.reveal())
+    except OSError as error:
+        raise unwritable("the database's folder", (config.sqlite_path or config.data_dir).parent, error) from None
     try:
         yield database
     finally:
@@ -241,8 +248,16 @@ def bound(host: str, port: int) -> socket.socket:
         sock.bind((host, port))
         # Here, where it can be told: two may bind one port as long as none listens, and uvloop says nothing then.
         sock.listen(BACKLOG)
+    except socket.gaierror as error:
+        sock.close()
+        raise ConfigError(
+            f"server: {host} cannot be resolved ({error.strerror}); set server.host to an address of this machine,"
+            " such as 127.0.0.1, or 0.0.0.0 for all"
+        ) from None
     except OSError as error:
         sock.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise ConfigError(f"server: {host} is no address of this machine; correct server.host") from None
         raise ConfigError(
             f"server: cannot listen on {host}:{port} ({error.strerror}); end what uses it, or set server.port"
         ) from None
@@ -252,13 +267,14 @@ def bound(host: str, port: int) -> socket.socket:
 @asynccontextmanager
 async def local_socket(hub: Hub) -> AsyncIterator[None]:
     """Commands may ask this hub: a unix socket in a private folder, its path in `<data>/hub.json`."""
+    note = hub.config.data_dir / "hub.json"
+    remove_leftover(note)
     folder = private_folder()
     try:
         path = str(folder / "local")
         sock = socket.socket(socket.AF_UNIX)
         sock.bind(path)
         config = uvicorn.Config(create_local_api(hub), log_config=None, access_log=False, lifespan="off", ws="none")
-        note = hub.config.data_dir / "hub.json"
         async with listening(config, [sock], path):
             write_private(note, json.dumps({"pid": os.getpid(), "socket": path}))
             try:
@@ -267,6 +283,12 @@ async def local_socket(hub: Hub) -> AsyncIterator[None]:
                 note.unlink(missing_ok=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftover(note: Path) -> None:
+    """Remove the socket's folder of a hub that was killed. Only for who holds the data folder's lock."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        remove_folder(Path(json.loads(note.read_text())["socket"]).parent)
 
 
 def write_private(path: Path, text: str) -> None:
@@ -280,10 +302,7 @@ def write_private(path: Path, text: str) -> None:
 @asynccontextmanager
 async def exclusive(config: Config, wait: float = LOCK_WAIT) -> AsyncIterator[None]:
     """Hold the data folder's lock. Waits a little for a command; a running hub is named in the CommandError."""
-    config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = config.data_dir / "hub.lock"
-    path.touch(mode=0o600)
-    with path.open("a+") as lock:
+    with _lock_file(config.data_dir) as lock:
         deadline = asyncio.get_running_loop().time() + wait
         while not _locked(lock.fileno()):
             if asyncio.get_running_loop().time() > deadline:
@@ -296,6 +315,58 @@ async def exclusive(config: Config, wait: float = LOCK_WAIT) -> AsyncIterator[No
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def _lock_file(folder: Path) -> IO[str]:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / "hub.lock"
+        path.touch(mode=0o600)
+        return path.open("a+")
+    except OSError as error:
+        raise unwritable("data folder", folder, error) from None
+
+
+def unwritable(what: str, folder: Path, error: OSError) -> ConfigError:
+    """What to say of a folder in which nothing can be written."""
+    setting = "data_dir" if what == "data folder" else "database"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return ConfigError(
+            f"{what} {folder} cannot be written (a file is in its place): move it away, or set `{setting}`"
+        )
+    return ConfigError(
+        f"{what} {folder} cannot be written ({error.strerror}): let the user who runs the hub write there, or set"
+        f" `{setting}`"
+    )
+
+
+def require_writable(what: str, folder: Path) -> None:
+    """Raises ConfigError where nothing can be written in this folder, or where it cannot be made; leaves no trace."""
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise unwritable(what, folder, error) from None
+
+
+def require_sqlite(path: Path) -> None:
+    """Raises ConfigError unless SQLite can take the file at `path`, or make it."""
+    try:
+        with path.open("r+b") as file:
+            begins = file.read(len(SQLITE_BEGINS))
+    except FileNotFoundError:
+        return
+    except IsADirectoryError:
+        raise ConfigError(f"database: {path} is a folder: move it away, or set `database`") from None
+    except OSError as error:
+        raise ConfigError(
+            f"database: {path} cannot be written ({error.strerror}): let the user who runs the hub write it"
+        ) from None
+    if begins and begins != SQLITE_BEGINS:
+        raise ConfigError(
+            f"database: {path} is no SQLite database: move it away, and `hub up` makes a new one; or put a backup there"
+        )
 
 
 def _locked(descriptor: int) -> bool:
