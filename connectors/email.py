@@ -103,6 +103,13 @@ class Email(Connector):
                 raise ValueError("username and password belong together")
             return self
 
+        def doubts(self) -> list[str]:
+            if (self.port, self.security) == (465, "starttls"):
+                return ["port 465 usually takes TLS from the first byte: set security: tls, or port: 587 for starttls"]
+            if (self.port, self.security) == (587, "tls"):
+                return ["port 587 usually begins in the clear: set security: starttls, or port: 465 for tls"]
+            return []
+
         @property
         def domain(self) -> str:
             return self.message_id_domain or self.sender.rpartition("@")[2]

@@ -22,6 +22,9 @@ from hub.example import example_yaml
 from hub.scaffold import new_connector
 from hub.web.api import WrongUsage
 
+# What typer makes of Ctrl-C.
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="hub", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
     help="Receives a Litekart store's webhooks, keeps them, and carries each to your other systems.",
@@ -42,13 +45,17 @@ def show_schema() -> None:
 @settings.command("example")
 def show_example(
     output: Annotated[Path | None, typer.Option(help="Write it there instead of showing it.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite what is there.")] = False,
 ) -> None:
     """Every setting, its default and its meaning: config.example.yaml."""
     if output is None:
         print(example_yaml(), end="")
         return
     try:
-        output.write_text(example_yaml(), encoding="utf-8")
+        with output.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(example_yaml())
+    except FileExistsError:
+        raise CommandError(f"{output} is there already and stays as it is; --force overwrites it") from None
     except OSError as error:
         raise CommandError(f"{output} cannot be written: {error.strerror}") from None
     say(f"{output} is written")
@@ -94,6 +101,7 @@ app.command("send")(sending.send)
 app.command("status")(looking.status)
 app.command("events")(looking.events)
 app.command("deliveries")(looking.deliveries)
+app.command("replays")(looking.replays)
 app.command("show")(looking.show)
 app.command("explain")(looking.explain)
 app.command("replay")(acting.replay)
@@ -144,7 +152,9 @@ def run(arguments: list[str] | None = None) -> int:
     except Exception as error:
         complain(f"a fault in the hub itself: {type(error).__name__} at {place_of(error)}")
     else:
-        return code if isinstance(code, int) else 0
+        if code != INTERRUPTED:
+            return code if isinstance(code, int) else 0
+        complain("stopped")
     return 1
 
 

@@ -476,9 +476,13 @@ def load_config(path: Path, environ: Mapping[str, str] | None = None) -> Config:
 
 
 def _doubts(config: Config, file: YamlFile) -> Iterator[str]:
-    """Patterns that match no known type but nearly do. Unknown types are kept, so they are no mistake as such."""
+    """What connectors doubt of their settings, and patterns that match no known type but nearly do.
+
+    Unknown types are kept, so they are no mistake as such.
+    """
     groups = {f"{kind.partition('.')[0]}.*" for kind in EVENT_TYPES}
     for name, route in config.routes.items():
+        yield from (file.at(("routes", name, "settings"), doubt) for doubt in route.settings.doubts())
         for index, pattern in enumerate(route.events):
             place = ("routes", name, "events", index)
             if pattern.startswith("hub."):

@@ -194,6 +194,10 @@ class Connector(ABC):
 
         model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, hide_input_in_errors=True)
 
+        def doubts(self) -> list[str]:
+            """What is allowed but looks like a mistake, a sentence each; `hub check` says it. Without secrets."""
+            return []
+
     reads_state: ClassVar[bool] = False
     """True: it fetches the present state before it acts, so a repeated state event makes it look again."""
 

@@ -34,7 +34,7 @@ ROUTES: dict[str, dict[str, Any]] = {
         "connector": "slack",
         "stores": ["main"],
         "events": ["order.placed", "payment.*"],
-        "when": "data.total >= 100",
+        "when": "data.total | default(data.amount) >= 100",
         "settings": {"webhook_url": "${SLACK_URL}"},
         "rate": "1/s",
     },

@@ -303,7 +303,7 @@ class Condition:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        with _as_template_error():
+        with _as_template_error(ends="it is incomplete: something is missing at its end"):
             tree = _CONDITIONS.parse_bounded(source, expression=True)
             unknown = sorted(find_undeclared_variables(tree) - NAMES.keys())
             self._paths = _paths(tree)
@@ -366,6 +366,8 @@ def compile_condition(source: str) -> Condition:
     """The condition, ready to run. Raises TemplateError for bad syntax, unknown filters and names."""
     if len(source) > MAX_CONDITION:
         raise TemplateError(f"a condition has at most {MAX_CONDITION} characters")
+    if re.match(r"\s*\{[{%]", source):
+        raise TemplateError("a condition is written without {{ }}: data.total >= 100")
     return Condition(source)
 
 
@@ -462,12 +464,14 @@ def _told(value: Any) -> str:
 
 
 @contextmanager
-def _as_template_error() -> Iterator[None]:
-    """Whatever Jinja's and Python's compilers say of a hostile source, in one line."""
+def _as_template_error(ends: str | None = None) -> Iterator[None]:
+    """Whatever Jinja's and Python's compilers say of a hostile source, in one line. `ends`: of one that ends early."""
     try:
         yield
     except jinja2.TemplateSyntaxError as error:
         line = f"line {error.lineno}: " if error.lineno > 1 else ""
+        if ends is not None and "end of template" in (error.message or ""):
+            raise TemplateError(f"{line}{ends}") from error
         raise TemplateError(f"{line}{shortened(error.message or 'bad syntax', 300)}") from error
     except Exception as error:
         raise TemplateError(_reason(error)) from error

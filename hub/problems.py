@@ -137,6 +137,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _scrubbed(text: str, values: set[str]) -> str:
     for value in sorted(values, key=len, reverse=True):
-        if len(value) >= 4:
+        # Where only a scheme was given, our own example would lose its scheme too.
+        if len(value) >= 4 and not value.endswith("://"):
             text = text.replace(value, "****")
     return text

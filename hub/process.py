@@ -5,6 +5,7 @@ on a unix socket, whose path stands in `<data>/hub.json`.
 """
 
 import asyncio
+import errno
 import fcntl
 import gc
 import json
@@ -15,10 +16,10 @@ import socket
 import sqlite3
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import structlog
@@ -36,7 +37,7 @@ from hub.runtime import Hub, open_hub
 from hub.schema import require_current, upgrade
 from hub.store import routes
 from hub.store.workers import end_leases
-from hub.valkey import open_valkey, private_folder
+from hub.valkey import open_valkey, private_folder, remove_folder
 from hub.web.api import OPERATIONS, WrongUsage, create_local_api
 from hub.web.app import create_app
 from hub.web.auth import LINK_AT_START, dashboard_off, make_link
@@ -53,6 +54,7 @@ BACKLOG = 2048
 ASK_TIMEOUT = 60.0
 # Operations that take as long as the database is large.
 UNHURRIED = {"backup"}
+SQLITE_BEGINS = b"SQLite format 3\0"
 
 Caller = Callable[[str, dict[str, Any]], Awaitable[Any]]
 log = structlog.get_logger()
@@ -169,7 +171,12 @@ async def shared_hub(config: Config) -> AsyncIterator[Hub]:
 
 @asynccontextmanager
 async def opened_database(config: Config) -> AsyncIterator[Database]:
-    database = open_database(config.database.reveal())
+    if config.sqlite_path is not None:
+        require_sqlite(config.sqlite_path)
+    try:
+        database = open_database(config.database.reveal())
+    except OSError as error:
+        raise unwritable("the database's folder", (config.sqlite_path or config.data_dir).parent, error) from None
     try:
         yield database
     finally:
@@ -315,8 +322,16 @@ def bound(host: str, port: int, section: str = "server") -> socket.socket:
         sock.bind((host, port))
         # Here, where it can be told: two may bind one port as long as none listens, and uvloop says nothing then.
         sock.listen(BACKLOG)
+    except socket.gaierror as error:
+        sock.close()
+        raise ConfigError(
+            f"{section}: {host} cannot be resolved ({error.strerror}); set {section}.host to an address of this machine,"
+            " such as 127.0.0.1, or 0.0.0.0 for all"
+        ) from None
     except OSError as error:
         sock.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise ConfigError(f"{section}: {host} is no address of this machine; correct {section}.host") from None
         raise ConfigError(
             f"{section}: cannot listen on {host}:{port} ({error.strerror}); end what uses it, or set {section}.port"
         ) from None
@@ -326,6 +341,8 @@ def bound(host: str, port: int, section: str = "server") -> socket.socket:
 @asynccontextmanager
 async def local_socket(hub: Hub) -> AsyncIterator[None]:
     """Commands may ask this hub: a unix socket in a private folder, its path in `<data>/hub.json`."""
+    note = hub.config.data_dir / "hub.json"
+    remove_leftover(note)
     folder = private_folder()
     try:
         path = str(folder / "local")
@@ -339,7 +356,6 @@ async def local_socket(hub: Hub) -> AsyncIterator[None]:
             ws="none",
             timeout_graceful_shutdown=GRACEFUL,
         )
-        note = hub.config.data_dir / "hub.json"
         async with listening(config, [sock], path):
             write_private(note, json.dumps({"pid": os.getpid(), "socket": path}))
             try:
@@ -348,6 +364,12 @@ async def local_socket(hub: Hub) -> AsyncIterator[None]:
                 note.unlink(missing_ok=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftover(note: Path) -> None:
+    """Remove the socket's folder of a hub that was killed. Only for who holds the data folder's lock."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        remove_folder(Path(json.loads(note.read_text())["socket"]).parent)
 
 
 def write_private(path: Path, text: str) -> None:
@@ -361,10 +383,7 @@ def write_private(path: Path, text: str) -> None:
 @asynccontextmanager
 async def exclusive(config: Config, wait: float = LOCK_WAIT) -> AsyncIterator[None]:
     """Hold the data folder's lock. Waits a little for a command; a running hub is named in the CommandError."""
-    config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = config.data_dir / "hub.lock"
-    path.touch(mode=0o600)
-    with path.open("a+") as lock:
+    with _lock_file(config.data_dir) as lock:
         deadline = asyncio.get_running_loop().time() + wait
         while not _locked(lock.fileno()):
             if asyncio.get_running_loop().time() > deadline:
@@ -377,6 +396,58 @@ async def exclusive(config: Config, wait: float = LOCK_WAIT) -> AsyncIterator[No
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def _lock_file(folder: Path) -> IO[str]:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / "hub.lock"
+        path.touch(mode=0o600)
+        return path.open("a+")
+    except OSError as error:
+        raise unwritable("data folder", folder, error) from None
+
+
+def unwritable(what: str, folder: Path, error: OSError) -> ConfigError:
+    """What to say of a folder in which nothing can be written."""
+    setting = "data_dir" if what == "data folder" else "database"
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return ConfigError(
+            f"{what} {folder} cannot be written (a file is in its place): move it away, or set `{setting}`"
+        )
+    return ConfigError(
+        f"{what} {folder} cannot be written ({error.strerror}): let the user who runs the hub write there, or set"
+        f" `{setting}`"
+    )
+
+
+def require_writable(what: str, folder: Path) -> None:
+    """Raises ConfigError where nothing can be written in this folder, or where it cannot be made; leaves no trace."""
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise unwritable(what, folder, error) from None
+
+
+def require_sqlite(path: Path) -> None:
+    """Raises ConfigError unless SQLite can take the file at `path`, or make it."""
+    try:
+        with path.open("r+b") as file:
+            begins = file.read(len(SQLITE_BEGINS))
+    except FileNotFoundError:
+        return
+    except IsADirectoryError:
+        raise ConfigError(f"database: {path} is a folder: move it away, or set `database`") from None
+    except OSError as error:
+        raise ConfigError(
+            f"database: {path} cannot be written ({error.strerror}): let the user who runs the hub write it"
+        ) from None
+    if begins and begins != SQLITE_BEGINS:
+        raise ConfigError(
+            f"database: {path} is no SQLite database: move it away, and `hub up` makes a new one; or put a backup there"
+        )
 
 
 def _locked(descriptor: int) -> bool:

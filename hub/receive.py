@@ -17,7 +17,7 @@ from hub.clock import new_id, to_micros
 from hub.errors import CommandError, NotAnEvent, NotAuthenticated, Refusal, Unavailable, UnknownStore
 from hub.event import Parsed, content_hash, dedupe_key, parse, verify
 from hub.runtime import Hub
-from hub.store.events import Kept, NewEvent, get_repeat, keep_events
+from hub.store.events import Kept, NewEvent, get_repeat, keep_events, kept_as
 from hub.store.refusals import (
     LONGEST_BODY,
     RING,
@@ -209,6 +209,10 @@ async def accept_repeat(hub: Hub, repeat_id: str) -> Kept:
     incoming = Incoming(row.store, bytes(row.body), [], None)
     event = new_event(hub, incoming, parse(incoming.body), row.secret)
     own = event._replace(dedupe_key=b"r" + repeat_id.encode(), origin="repeat")
+    before = await hub.database.read(lambda connection: kept_as(connection, own.store, own.dedupe_key))
+    if before is not None:
+        # Kept once more it would count as a repeat, which the store did not send.
+        return Kept(before, True)
     kept = await hub.writer.put(keep_events, own)
     hub.bells.ring("fan_out")
     return kept
@@ -222,6 +226,9 @@ async def accept_refused(hub: Hub, refused_id: str) -> Kept:
     row = await hub.database.read(lambda connection: get_refused(connection, refused_id))
     if row is None:
         raise CommandError(f"{refused_id}: there is no such refusal; `hub refused` lists them")
+    if row.event_id is not None:
+        # Kept once more it would count as a repeat, which the store did not send.
+        return Kept(row.event_id, True)
     if row.status in UNREAD:
         raise CommandError(f"{refused_id}: its body was not read ({row.reason}); the store must send it again")
     if row.cut:

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from sqlalchemy import Connection
 
 from hub.database import Conflict
 from hub.errors import CommandError, Unavailable
 from hub.runtime import Hub
+from hub.sandbox import near
 from hub.store import replays, routes
+from hub.store.reading import blocked_routes, get_delivery
 from hub.store.replays import BATCH, Filter
 
 log = structlog.get_logger()
@@ -19,6 +22,7 @@ log = structlog.get_logger()
 class ReplayPreview:
     """What a replay would do: the matching deliveries by status, how many go, were sent already, run out of order.
 
+    `held_up` are the routes on which they will wait: `paused`, `broken` or `gone`.
     Along another route it is events that are counted: once each, whatever deliveries they have.
     """
 
@@ -26,6 +30,7 @@ class ReplayPreview:
     would_replay: int
     already_sent: int
     out_of_order: int
+    held_up: dict[str, str]
 
 
 async def preview_replay(
@@ -37,15 +42,28 @@ async def preview_replay(
         _known(hub, to_route)
         names = list(hub.config.routes)
         events, sent = await hub.database.read(lambda c: replays.count_along(c, found, to_route, names))
+        late = 0
+        if to_route in ordered:
+            late = await hub.database.read(lambda c: replays.out_of_order_along(c, found, to_route, names))
         going = min(events, most) if most else events
         gone = found.status == replays.GONE
-        by_status = {replays.GONE: events} if gone else await _by_status(hub, found)
-        return ReplayPreview(by_status, going, sent, going if to_route in ordered else 0)
+        by_status = ({replays.GONE: events} if events else {}) if gone else await _by_status(hub, found)
+        return ReplayPreview(by_status, going, sent, min(late, going), await _held_up(hub, found, to_route))
     sent = await hub.database.read(lambda connection: replays.count_sent(connection, found))
     late = await hub.database.read(lambda connection: replays.out_of_order(connection, found, ordered))
     by_status = await _by_status(hub, found)
     matching = sum(by_status.get(status, 0) for status in replays.DONE)
-    return ReplayPreview(by_status, min(matching, most) if most else matching, sent, late)
+    going = min(matching, most) if most else matching
+    return ReplayPreview(by_status, going, sent, late, await _held_up(hub, found, None))
+
+
+async def _held_up(hub: Hub, found: Filter, to_route: str | None) -> dict[str, str]:
+    def read(connection: Connection) -> dict[str, str]:
+        routes = [to_route] if to_route is not None else replays.routes_of(connection, found)
+        blocked = blocked_routes(connection, hub.config.routes)
+        return {route: blocked[route] for route in routes if route in blocked}
+
+    return await hub.database.read(read)
 
 
 async def _by_status(hub: Hub, found: Filter) -> dict[str, int]:
@@ -106,8 +124,25 @@ async def release_held(hub: Hub, who: str, delivery_id: str) -> None:
     """Let a held delivery go. Raises CommandError if it is not held."""
     route = await hub.database.write(lambda connection: routes.release(connection, hub.now(), delivery_id, who))
     if route is None:
-        raise CommandError(f"{delivery_id}: not a held delivery; `hub show {delivery_id}` tells more")
+        raise CommandError(f"{delivery_id}: {await _not_held(hub, delivery_id)}")
     hub.bells.ring(f"deliver:{route}")
+
+
+async def _not_held(hub: Hub, delivery_id: str) -> str:
+    """Why a delivery cannot be released, and what can be done instead."""
+    found = await hub.database.read(lambda connection: get_delivery(connection, delivery_id))
+    if found is None:
+        return "there is no such delivery; `hub deliveries --status held` lists the held ones"
+    row = found.delivery
+    blocked = await hub.database.read(lambda connection: blocked_routes(connection, hub.config.routes))
+    if row.status != "pending" or row.lease_until is not None or row.route not in blocked:
+        return f"is not held but {row.status}; `hub show {delivery_id}` tells more"
+    if blocked[row.route] == "gone":
+        return (
+            f"no person holds it; its route {row.route} is gone: put it back, or `hub replay {delivery_id} --to ROUTE`,"
+            f" or `hub cancel {delivery_id}`"
+        )
+    return f"no person holds it; its route is {blocked[row.route]}: `hub resume {row.route}`"
 
 
 async def cancel_deliveries(hub: Hub, who: str, delivery_ids: Sequence[str]) -> list[str]:
@@ -130,4 +165,4 @@ async def cancel_route(hub: Hub, who: str, route: str) -> list[str]:
 
 def _known(hub: Hub, route: str) -> None:
     if route not in hub.config.routes:
-        raise CommandError(f"there is no route {route}; there is {', '.join(hub.config.routes) or 'none'}")
+        raise CommandError(f"there is no route {route}{near(route, hub.config.routes)}")

@@ -120,9 +120,14 @@ def _syntax(name: str, source: str, error: yaml.YAMLError) -> str:
     # A secret may stand where PyYAML expects a name: what it quotes is shown only where it is punctuation.
     problem = re.sub(r"'([^']*)'|(?<=alias ).*", _punctuation, getattr(error, "problem", None) or "not YAML")
     hint = ""
-    if "alias" in problem:
+    line = "".join(source.splitlines()[mark.line : mark.line + 1])
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        problem = "the line begins with a tab: indent with spaces"
+    elif "alias" in problem:
         hint = "; text that starts with * needs quotes"
-    elif "${" in "".join(source.splitlines()[mark.line : mark.line + 1]):
+    elif "{{" in line or "{%" in line:
+        hint = "; text that starts with { needs quotes, and a condition is written without {{ }}"
+    elif "${" in line:
         hint = '; put "${NAME}" in quotes'
     return f"{name}:{mark.line + 1}: not YAML: {problem}{hint}"
 
@@ -159,7 +164,8 @@ class _Builder:
         for key, item in node.value:
             line = key.start_mark.line + 1
             if not isinstance(key, yaml.ScalarNode):
-                self.file.problems.append(f"{self.file.name}:{line}: a key must be plain text")
+                hint = "; text that starts with { needs quotes" if isinstance(key, yaml.MappingNode) else ""
+                self.file.problems.append(f"{self.file.name}:{line}: a key must be plain text{hint}")
                 continue
             if key.value in seen:
                 where = dotted_place((*place, key.value))

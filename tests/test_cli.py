@@ -6,7 +6,7 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ import pytest
 import yaml
 
 from hub.config import load_config
+from hub.errors import ConfigError
+from hub.event import EVENT_TYPES
+from hub.process import bound
 from hub.testing import Answer, HttpSink, StoreDouble
 from tests.console import Console, Ran, fails
 from tests.hubs import config_of, hub_process, route, write_config
@@ -64,12 +67,20 @@ def test_init_overwrites_nothing(console: Console, tmp_path: Path, there: str) -
     assert (tmp_path / there).read_text() == "mine"
 
 
-@pytest.mark.parametrize(("typed", "says"), [("", "nobody answered"), ("ftp://shop\n\n\n", "must be an address")])
-def test_init_without_good_answers_writes_nothing(console: Console, tmp_path: Path, typed: str, says: str) -> None:
+@pytest.mark.parametrize("typed", ["", "ftp://shop\n"])
+def test_init_without_good_answers_writes_nothing(console: Console, tmp_path: Path, typed: str) -> None:
     ran = console.hub(tmp_path, "init", typed=typed)
     assert ran.code == 1
-    assert says in ran.err
+    assert "nobody answered" in ran.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_init_asks_again_at_once_and_takes_an_address_without_its_scheme(console: Console, tmp_path: Path) -> None:
+    ran = console.hub(tmp_path, "init", typed="ftp://shop\nmy.shop\n\nhooks.slack.test\nhttps://hooks.slack.test/x\n")
+    assert ran.code == 0
+    assert ran.err.count("must be an address such as https://") == 2
+    config = load_config(tmp_path / "config.yaml", {})
+    assert (config.stores["main"].url, list(config.routes)) == ("https://my.shop", ["orders-to-slack"])
 
 
 def test_the_config_is_shown_as_schema_and_as_example(console: Console, tmp_path: Path) -> None:
@@ -77,6 +88,11 @@ def test_the_config_is_shown_as_schema_and_as_example(console: Console, tmp_path
     example = (ROOT / "config.example.yaml").read_text()
     assert console.hub(tmp_path, "config", "example").out == example
     console.hub(tmp_path, "config", "example", "--output", "all.yaml")
+    assert (tmp_path / "all.yaml").read_text() == example
+    (tmp_path / "all.yaml").write_text("mine")
+    fails(console.hub(tmp_path, "config", "example", "--output", "all.yaml"), 1, "all.yaml is there already")
+    assert (tmp_path / "all.yaml").read_text() == "mine"
+    assert console.hub(tmp_path, "config", "example", "--output", "all.yaml", "--force").code == 0
     assert (tmp_path / "all.yaml").read_text() == example
 
 
@@ -96,11 +112,16 @@ def shop(tmp_path: Path) -> Path:
 WRONG = {
     "bogus": "No such command 'bogus'",
     "events --bogus": "No such option: --bogus",
-    "events --since yesterday": "'yesterday' is neither an age",
-    "events --limit 0": "limit: ",
+    "events --since yesterday": "--since: 'yesterday' is neither an age",
+    "events --limit 0": "--limit: must be greater",
+    "events --before nope": "--before",
+    "deliveries --before nope": "--before: must be an id as the last page said it, dlv_…",
+    "replays --before dlv_1": "--before: must be an id as the last page said it, rpl_…",
     "deliveries --status lost": "status: must be 'pending'",
     "show": "Missing argument",
-    "replay": "say which",
+    "replay": "say which: ids, or one of --status, --route, --entity, --error, --since",
+    "replay --status dead --limit 0": "--limit: must be greater",
+    "replay --status dead --pace 100000/s": "--pace: must be less",
     "replay --status pending": "status: must be",
     "replay --status dead --pace fast": "--pace must be",
     "replay --stop rpl_1 --status dead": "--stop goes with nothing else",
@@ -110,6 +131,8 @@ WRONG = {
     "send order.placed --data []": "--data must be a JSON object",
     "send order.placed --data {": "--data is not JSON",
     "send order.placed --url shop": "--url must be a whole address",
+    "send order.placed --url http://[::1": "--url must be a whole address",
+    "send order.placed --url http://shop:99999": "--url must be a whole address",
 }
 
 
@@ -123,7 +146,9 @@ def test_without_a_command_it_tells_them_all(console: Console, tmp_path: Path) -
     ran = console.hub(tmp_path)
     assert (ran.code, ran.out) == (2, "")
     listed = re.findall(r"^  (\w+) ", ran.err.partition("Commands:")[2], re.MULTILINE)
-    asked = "up serve work init check send status events deliveries show explain replay pause resume release cancel"
+    asked = (
+        "up serve work init check send status events deliveries replays show explain replay pause resume release cancel"
+    )
     of_the_dashboard = {"dashboard", "passwd", "login", "sessions"}
     more = {"backup", "restore", "refused", "db", "config", "connectors", "demo"}
     assert set(listed) == {*asked.split(), *of_the_dashboard, *more}
@@ -133,8 +158,16 @@ FAILED = {
     "show evt_none": "evt_none: there is nothing of that id",
     "explain ord_none": "ord_none: no event is found by that",
     "pause none": "there is no route none; there is one",
-    "release dlv_none": "dlv_none: not a held delivery",
-    "cancel dlv_none": "not pending or held, so not cancelled: dlv_none",
+    "release dlv_none": "dlv_none: there is no such delivery",
+    "cancel dlv_none": "dlv_none: there is no such delivery",
+    "cancel --route one": "nothing to cancel: nothing is pending or held on route one",
+    "cancel --route onne": "there is no route onne; there is one",
+    "deliveries --route onne": "there is no route onne; there is one",
+    "deliveries --error tmeout": "there is no error tmeout; there are none",
+    "events --store mian": "there is no store mian; there is main",
+    "replay --status dead --route onne": "there is no route onne; there is one",
+    "replay --status gone --route onne --to one": "there is no route onne; there is one",
+    "replay --status dead --json": "nothing to replay",
     "refused accept ref_none": "ref_none: there is no such refusal",
     "replay --stop rpl_none": "rpl_none: there is no such replay",
     "send order.placed": "nothing listens at http://127.0.0.1:9/webhooks/main: start the hub with `hub up`",
@@ -167,15 +200,71 @@ def test_every_mistake_of_the_config_has_its_line(console: Console, shop: Path) 
     assert (checks.code, len(checks.json["checks"]), checks.json["ok"]) == (1, 2, False)
 
 
-def test_a_folder_that_cannot_be_used_is_named(console: Console, shop: Path) -> None:
+def a_file(shop: Path) -> str:
     (shop / "data").write_text("a file")
-    fails(console.hub(shop, "status"), 1, f"{shop / 'data'}: File exists")
+    return f"data folder {shop / 'data'} cannot be written (a file is in its place): move it away, or set `data_dir`"
+
+
+def inside_a_file(shop: Path) -> str:
+    change(shop, data_dir="config.yaml/data", database="sqlite:///hub.db")
+    return f"data folder {shop / 'config.yaml/data'} cannot be written (a file is in its place)"
+
+
+def where_nothing_can_be_made(shop: Path) -> str:
+    change(shop, data_dir="/proc/hub")
+    return "data folder /proc/hub cannot be written (No such file or directory): let the user who runs the hub write"
+
+
+def garbage(shop: Path) -> str:
+    (shop / "data").mkdir()
+    (shop / "data" / "hub.db").write_text("certainly no database at all")
+    return f"database: {shop / 'data' / 'hub.db'} is no SQLite database: move it away"
+
+
+def a_folder(shop: Path) -> str:
+    (shop / "data" / "hub.db").mkdir(parents=True)
+    return f"database: {shop / 'data' / 'hub.db'} is a folder"
+
+
+def change(shop: Path, **more: Any) -> None:
+    write_config(shop, yaml.safe_load((shop / "config.yaml").read_text()) | more)
+
+
+@pytest.mark.parametrize("spoil", [a_file, inside_a_file, where_nothing_can_be_made, garbage, a_folder])
+def test_a_data_folder_that_cannot_be_used_is_named_by_every_command(
+    console: Console, shop: Path, spoil: Callable[[Path], str]
+) -> None:
+    says = spoil(shop)
+    fails(console.hub(shop, "status"), 1, says)
+    fails(console.hub(shop, "up"), 1, says)
+    found = {one["name"]: one for one in console.hub(shop, "check", "--json").json["checks"]}
+    assert (found["database"]["ok"], says in found["database"]["text"]) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        ("no-such-host.invalid", "server: no-such-host.invalid cannot be resolved"),
+        ("192.0.2.7", "server: 192.0.2.7 is no address of this machine"),
+    ],
+)
+def test_a_host_that_cannot_be_listened_on_is_named(host: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{says}.*server.host"):
+        bound(host, 8600)
 
 
 def test_without_a_hub_status_says_so(console: Console, shop: Path) -> None:
     ran = console.hub(shop, "status")
     assert ran.code == 1
-    assert "no worker was seen, so nothing is delivered: start `hub up`" in ran.out
+    assert "no hub runs on this folder, so nothing is received or delivered: start `hub up`" in ran.out
+
+
+def test_a_type_that_is_nearly_known_is_doubted_and_the_help_lists_them_all(console: Console, shop: Path) -> None:
+    ran = console.hub(shop, "send", "order.place")
+    assert "order.place is no known type and goes out as it is; did you mean order.placed?" in ran.err
+    assert "did you mean" not in console.hub(shop, "send", "loyalty.earned").err
+    told = " ".join(console.hub(shop, "send", "--help").out.split())
+    assert [kind for kind in EVENT_TYPES if kind not in told] == []
 
 
 async def test_check_asks_each_connector(console: Console, tmp_path: Path) -> None:
@@ -207,7 +296,8 @@ class Desk:
     async def ask(self, *words: str) -> Any:
         """What it answers with --json; it must succeed."""
         ran = await self.hub(*words, "--json")
-        assert (ran.code, ran.err) == (0, "")
+        said = [line for line in ran.err.splitlines() if not re.fullmatch(r"hub: rpl_\w+ begins", line)]
+        assert (ran.code, said) == (0, [])
         return ran.json
 
     async def settled(self, count: int) -> list[dict[str, Any]]:

@@ -22,6 +22,8 @@ from hub.config import (
 from hub.connector import Template
 from hub.event import EVENT_TYPES
 from hub.example import example_yaml
+from hub.routing import route_event
+from hub.testing.samples import event_of, sample
 from hub.units import Rate, duration_text, parse_size, size_text
 from tests.config_files import CANARY, PROBE, STORES, Probe, load, problems, route, with_url
 
@@ -117,7 +119,14 @@ def test_defaults(tmp_path: Path) -> None:
             route("settings:", "  url: x", "  parts:", "    - line: '{{ 1 | mony }}'"),
             "config.yaml:8: routes.one.settings.parts[0].line: no filter named mony; there is money",
         ),
-        (with_url("when: data.totl >"), "config.yaml:6: routes.one.when: unexpected 'end of template'"),
+        (
+            with_url("when: data.totl >"),
+            "config.yaml:6: routes.one.when: it is incomplete: something is missing at its end",
+        ),
+        (
+            with_url("when: '{{ data.total > 1 }}'"),
+            "config.yaml:6: routes.one.when: a condition is written without {{ }}: data.total >= 100",
+        ),
         (with_url("when: dta.total > 1"), "config.yaml:6: routes.one.when: no name dta; there is data"),
         (
             with_url("stores: [mian]"),
@@ -288,6 +297,25 @@ def test_near_misses_are_warned_of(tmp_path: Path) -> None:
     assert len(set(EVENT_TYPES)) == 8
 
 
+def test_a_connector_may_doubt_its_settings(tmp_path: Path) -> None:
+    mail = "connector: email, settings: {host: m.example, from: a@shop.example, to: [b@shop.example]"
+    ways = {
+        "a": "port: 465", "b": "port: 465, security: tls", "c": "port: 587, security: tls", "d": "port: 587",
+        "e": "port: 25, security: none",
+    }  # fmt: skip
+    routes = "".join(f"  {name}: {{{mail}, {way}}}}}\n" for name, way in ways.items())
+    assert [warning.partition(": port")[0] for warning in load(tmp_path, f"{STORES}routes:\n{routes}").warnings] == [
+        "config.yaml:3: routes.a.settings",
+        "config.yaml:5: routes.c.settings",
+    ]
+
+
+def test_what_a_variable_filled_in_does_not_blot_out_the_remedy(tmp_path: Path) -> None:
+    text = f"stores: {{main: {{url: '${{SHOP}}', webhook_secrets: [{CANARY}]}}}}\n"
+    (problem,) = problems(tmp_path, text, {"SHOP": "https://"})
+    assert "must be an address such as https://shop.example" in problem
+
+
 def test_the_fingerprint_follows_the_settings(tmp_path: Path) -> None:
     def of(*lines: str) -> str:
         return route_fingerprint(load(tmp_path, route(*lines)).routes["one"])
@@ -336,6 +364,23 @@ def test_the_example_loads_and_shows_the_defaults(tmp_path: Path) -> None:
     for section in ("server", "database", "redis", "data_dir", "network", "worker", "log"):
         assert getattr(config, section) == getattr(bare, section)
     assert config.routes["everything"].retry == Retry()
+
+
+def test_the_examples_condition_answers_for_orders_and_payments(tmp_path: Path) -> None:
+    variables = dict.fromkeys(re.findall(r"(?<!\$)\$\{(\w+)\}", example_yaml()), f"https://x.example/{CANARY}")
+    big = load(tmp_path, example_yaml(), variables).routes["big-orders"]
+    assert f"    when: {big.when} " in (ROOT / "README.md").read_text()
+    for kind in ("order.placed", "payment.completed", "payment.failed"):
+        field = "total" if kind == "order.placed" else "amount"
+        taken = []
+        for amount in (99.5, 100):
+            document = sample(kind)
+            document["data"][field] = amount
+            event = event_of(document)
+            routing = route_event({"big": big}, event, event.data)
+            assert routing.broken == {}
+            taken.append(routing.taken)
+        assert taken == [[], ["big"]]
 
 
 def test_the_example_names_every_setting() -> None:

@@ -370,3 +370,22 @@ def test_a_line_is_cut_where_the_screen_ends_whatever_its_letters_are_wide() -> 
         (line,) = shown(long, force_terminal=True, no_color=True, width=width).splitlines()
         assert cell_len(Text.from_ansi(line).plain) in {min(width, WIDEST) - 1, min(width, WIDEST)}
         assert "…" in line
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_on_a_narrow_screen_no_instruction_is_cut(width: int) -> None:
+    file = io.StringIO()
+    screen = Screen(Console(file=file, force_terminal=True, no_color=True, width=width))
+    screen.introduce(
+        "http://127.0.0.1:8600/webhooks/main",
+        "http://127.0.0.1:8601/login?token=x",
+        Path("/tmp/litekart-demo-12345678"),
+        1.2,
+    )
+    screen.invite(Path("/tmp/litekart-demo-12345678/config.yaml"), "http://127.0.0.1:8600/webhooks/main", "s" * 43)
+    told = " ".join(Text.from_ansi(file.getvalue()).plain.split())
+    assert "beside it a mail server, a Slack and an HTTP endpoint, all on this machine." in told
+    assert "it refuses it 2 times, then takes it." in told
+    assert "yours are marked `you`. Ctrl-C ends the demo." in told
+    assert "s" * 43 in told
+    assert width < 80 or "…" not in told

@@ -1,5 +1,6 @@
 """What the hub says of itself and of its events: `hub status` and `hub explain`."""
 
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -10,9 +11,10 @@ import pytest
 
 from hub.connector import Receipt
 from hub.errors import CommandError, Hold, HoldRoute, Rejected, Skip, TryAgain
-from hub.replay import pause_route, release_held
+from hub.replay import pause_route, release_held, start_replay
 from hub.store import DELIVERY
 from hub.store.refusals import NewRefusal, count_refusals, keep_refusals
+from hub.store.replays import Filter
 from tests import hubdb
 from tests.hubdb import Lab, document, open_lab, route
 from tests.operations import ask, explained
@@ -37,7 +39,60 @@ async def test_explain_names_the_routes_not_taken_and_the_field(five: Lab) -> No
     found = await ask(five, "explain", id=kept.id)
     assert {one["route"] for one in found["deliveries"]} == {"one", "ordered", "slow"}
     reasons = {one["route"]: one["reason"] for one in found["not_taken"]}
-    assert reasons == {"big": "when: data.total is 50 (data.total > 100)", "stock": "event: inventory.low"}
+    assert reasons == {
+        "big": "when: data.total is 50 (data.total > 100)",
+        "stock": "its type is order.placed; the route takes inventory.low",
+    }
+
+
+async def test_what_a_replay_sent_along_a_route_is_not_told_as_not_taken_there(five: Lab) -> None:
+    kept = await five.keep(document(orderId="ord_1", total=50))
+    await five.fan_out()
+    replay_id = await start_replay(five.hub, "asha", Filter(ids=(kept.id,)), to_route="stock")
+    found = await ask(five, "explain", id=kept.id)
+    assert [one["route"] for one in found["not_taken"]] == ["big"]
+    sent = f"; sent there by replay {replay_id} of asha, though its type is order.placed; the route takes inventory.low"
+    assert (await explained(five, kept.id, "stock")).endswith(sent)
+    assert "sent there by" not in await explained(five, kept.id)
+    assert list((await ask(five, "show", id=kept.id))["not_taken"]) == ["big"]
+
+
+async def test_explain_names_the_store_of_what_another_stores_route_did_not_take(
+    tmp_path: Path, database_url: str
+) -> None:
+    stores = {name: {"url": "http://shop.test", "webhook_secrets": [f"the secret of {name} shop"]} for name in "ab"}
+    routes = {"one": route(), "two": route(stores=["b"])}
+    async with open_lab(tmp_path, database_url, routes, stores=stores) as lab:
+        kept = await lab.keep(document(orderId="ord_1"), "a")
+        await lab.fan_out()
+        (other,) = (await ask(lab, "explain", id=kept.id))["not_taken"]
+    assert other == {"route": "two", "reason": "its store is a; the route takes only b"}
+
+
+async def test_of_a_broken_condition_it_is_said_that_a_replay_sends_without_it(lab: Lab, tmp_path: Path) -> None:
+    url = str(lab.hub.config.database.reveal())
+    async with open_lab(tmp_path, url, {"one": route(when="data.total >= 100")}) as made:
+        await made.alive()
+        kept = await made.keep(document("payment.completed", orderId="ord_1", amount=200))
+        await made.fan_out()
+        text = await explained(made, kept.id)
+        assert text.startswith("dead without an attempt: when: ")
+        assert text.endswith(" sends it without asking the condition; correct `when` for those to come")
+        (note,) = (await ask(made, "status"))["notes"]
+        assert "--route one` sends them without asking the condition" in note
+
+
+async def test_times_are_told_to_people_to_the_second(five: Lab) -> None:
+    kept = await five.keep(document(orderId="ord_1", total=50))
+    await five.fan_out()
+    await pause_route(five.hub, "asha", "one", None)
+    claimed = await five.claim_one("ordered")
+    await five.finish(claimed, HoldRoute("the key is wrong"))
+    told = [await explained(five, kept.id, name) for name in ("one", "ordered", "slow")]
+    status = await ask(five, "status")
+    for text in (*told, *status["reasons"], *status["notes"]):
+        assert re.search(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ", text)
+        assert not re.search(r"\dT\d|\d\.\d+Z", text)
 
 
 async def test_explain_tells_of_routes_that_came_later(tmp_path: Path, database_url: str) -> None:
@@ -121,7 +176,8 @@ async def test_status_is_ok_while_all_goes_well(lab: Lab) -> None:
     lab.later(5)
     found = await ask(lab, "status")
     assert (found["status"], found["reasons"]) == ("ok", [])
-    assert (found["routes"]["one"]["state"], found["routes"]["one"]["pending"]) == ("paused", 1)
+    shown = found["routes"]["one"]
+    assert (shown["state"], shown["pending"], shown["held"], shown["paused_by"]) == ("paused", 0, 1, "asha")
     assert datetime.fromisoformat(found["routes"]["one"]["oldest_due"]) == row.created_at
     assert any("paused" in note and "1 wait" in note for note in found["notes"])
 

@@ -133,7 +133,9 @@ def test_a_missing_field_among_one_is_named_with_it() -> None:
 @pytest.mark.parametrize(
     ("source", "text"),
     [
-        ("data.total >", "unexpected 'end of template'"),
+        ("data.total >", "it is incomplete: something is missing at its end"),
+        ("", "it is incomplete: something is missing at its end"),
+        ("{{ data.total > 1 }}", "a condition is written without {{ }}: data.total >= 100"),
         ("data.total > 1 )", "unexpected ')'"),
         ("data.total | mony", "no filter named mony; there is money"),
         ("data.total is defind", "no test named defind; there are defined, undefined"),
@@ -141,7 +143,7 @@ def test_a_missing_field_among_one_is_named_with_it() -> None:
         ("x" * 5000, "a condition has at most 4096 characters"),
         ("(" * 500, "it is nested too deeply"),
         ("1+" * 900 + "1", "it is too large or nested too deeply"),
-        ("{% if data %}", "unexpected '%'"),
+        ("{% if data %}", "a condition is written without {{ }}: data.total >= 100"),
     ],
 )
 def test_a_bad_condition_is_refused_when_it_is_compiled(source: str, text: str) -> None:

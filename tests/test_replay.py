@@ -85,10 +85,55 @@ async def test_a_preview_changes_nothing_and_tells_what_was_sent_and_what_runs_o
         await effects_of(lab, claimed).put("mail", "<1@shop>")
         before = await lab.rows(DELIVERY)
         preview = await preview_replay(lab.hub, Filter())
-        assert (preview.would_replay, preview.already_sent, preview.out_of_order) == (2, 1, 2)
+        assert (preview.would_replay, preview.already_sent, preview.out_of_order) == (2, 1, 0)
         assert (await preview_replay(lab.hub, Filter(ids=(unsent.id,)))).already_sent == 0
         assert (await preview_replay(lab.hub, Filter(), most=1)).would_replay == 1
         assert await lab.rows(DELIVERY) == before
+
+
+async def ordered(lab: Lab, *ends: tuple[str, Any]) -> list[Row[Any]]:
+    """Deliveries of the ordered route `one` about these orders, one after the other, that ended like this."""
+    made = []
+    for number, (order, result) in enumerate(ends):
+        made += await lab.deliver_events(document("order.updated", orderId=order, number=number))
+        if result is not None:
+            await lab.finish(await lab.claim_one(), result)
+    return made
+
+
+async def test_out_of_order_is_what_a_later_one_of_its_order_has_overtaken(tmp_path: Path, database_url: str) -> None:
+    """Not what has nothing after it, nor what goes again together with what came after it."""
+    routes = {"one": route(ordered=True), "two": route(events=["none"], ordered=True)}
+    async with open_lab(tmp_path, database_url, routes) as lab:
+        first, second, third, *_ = await ordered(
+            lab, ("a", Rejected("no")), ("a", Receipt("done")), ("a", Rejected("no")), ("b", Rejected("no")),
+            ("c", Rejected("no")), ("c", Rejected("no")), ("d", Rejected("other: 7")), ("d", None),
+        )  # fmt: skip
+
+        async def late(to_route: str | None = None, **found: Any) -> int:
+            return (await preview_replay(lab.hub, Filter(**found), to_route=to_route)).out_of_order
+
+        assert await late(status="dead") == 1
+        assert await late(ids=(first.id, third.id)) == 1
+        assert await late(ids=(first.id,)) == 1
+        assert await late(ids=(third.id,)) == 0
+        assert await late(status="delivered") == 1
+        assert await late(status="dead", entity="order:c") == 0
+        assert await late(error_key="other") == 0
+        assert await late(ids=(second.event_id,), to_route="two") == 0
+        await start_replay(lab.hub, "asha", Filter(ids=(second.event_id,)), to_route="two")
+        await lab.finish(await lab.claim_one("two"), Receipt("done"))
+        assert await late(ids=(first.event_id, second.event_id, third.event_id), to_route="two") == 1
+
+
+async def test_a_preview_names_the_routes_on_which_they_will_wait(tmp_path: Path, database_url: str) -> None:
+    async with open_lab(tmp_path, database_url, {"one": route(), "two": route(events=["none"])}) as lab:
+        (row,) = await settled(lab, Rejected("no"))
+        await pause_route(lab.hub, "asha", "two", None)
+        assert (await preview_replay(lab.hub, Filter(status="dead"))).held_up == {}
+        assert (await preview_replay(lab.hub, Filter(ids=(row.event_id,)), to_route="two")).held_up == {"two": "paused"}
+        await pause_route(lab.hub, "asha", "one", None)
+        assert (await preview_replay(lab.hub, Filter(status="dead"))).held_up == {"one": "paused"}
 
 
 def effects_of(lab: Lab, claimed: Claim, *, entity: bool = False) -> Any:
@@ -338,7 +383,7 @@ async def test_along_another_route_the_preview_counts_events_and_what_was_sent_t
         await attempt(lab.hub, lab.line("three"), await lab.claim_one("three"))
         preview = await preview_replay(lab.hub, Filter(ids=(row.event_id,)), to_route="three")
         assert preview.by_status == {"delivered": 3}
-        assert (preview.would_replay, preview.already_sent, preview.out_of_order) == (1, 1, 1)
+        assert (preview.would_replay, preview.already_sent, preview.out_of_order) == (1, 1, 0)
 
 
 async def test_along_another_route_what_waits_for_one_that_is_gone_and_nothing_of_its_past(

@@ -37,6 +37,13 @@ ALIAS_BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: !!python/object/apply:os.system [x]", "config.yaml:1: a: a tag is not used here"),
         ("a: {url: ${X}}", "config.yaml:1: not YAML: expected ',' or '}', but got '{'; put \"${NAME}\" in quotes"),
         ("? [a]\n: 1\n", "config.yaml:1: a key must be plain text"),
+        ("a:\n\tb: 1\n", "config.yaml:2: not YAML: the line begins with a tab: indent with spaces"),
+        (
+            "a: 1\nwhen: {{ data.total }} >= 100\n",
+            "config.yaml:2: not YAML: expected chomping or indentation indicators, but found '='; text that starts with"
+            " { needs quotes, and a condition is written without {{ }}",
+        ),
+        ("when: {{ data.total }}\n", "config.yaml:1: a key must be plain text; text that starts with { needs quotes"),
         ("a: 1\n---\nb: 2\n", "config.yaml:2: not YAML: but found another document"),
         ("a: \x00", "config.yaml: not YAML: it has a character that text files do not have"),
         ("a: &a [*a]", "config.yaml:1: a[0][0]"),

@@ -1,15 +1,16 @@
 """Commands that change something: replay, pause, resume, release, cancel, refused accept."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from hub.clock import system_time
-from hub.commands.asking import CONFIG, AsJson, ConfigPath, Yes, ask, checked, me, with_hub
-from hub.commands.looking import Entity, Since, Store, Until
-from hub.commands.output import say, show_json
+from hub.commands.asking import CONFIG, AsJson, ConfigPath, Yes, ask, ask_listed, checked, me, named, with_hub
+from hub.commands.looking import Entity, Since, Store, Until, replay_state
+from hub.commands.output import complain, say, show_json, told_moment
 from hub.errors import CommandError
 from hub.process import Caller
 from hub.units import parse_rate
@@ -49,6 +50,8 @@ def replay(
             raise WrongUsage("--stop goes with nothing else")
         _stop(config, stop, as_json)
         return
+    if not found.keys() & {"ids", "status", "route", "entity", "error_key", "since"}:
+        raise WrongUsage("say which: ids, or one of --status, --route, --entity, --error, --since")
     filter_of(ReplayWanted(**found), system_time())
     options = checked(ReplayStarted, as_new=as_new, pace=_pace(pace))
     _replay(config, found, options, dry_run=dry_run, yes=yes, as_json=as_json)
@@ -57,7 +60,7 @@ def replay(
 def _replay(
     config: Path, found: dict[str, Any], options: dict[str, Any], *, dry_run: bool, yes: bool, as_json: bool
 ) -> None:
-    preview = ask(config, "replay.preview", found)
+    preview = ask_listed(config, "replay.preview", found, "by_status")
     if as_json and dry_run:
         show_json(preview)
     elif not as_json:
@@ -70,12 +73,12 @@ def _replay(
         _confirm(preview, options)
     bounds = {name: found[name] for name in ("to_route", "limit") if name in found}
     wanted = preview["filter"] | bounds | options | {"who": me()}
-    result = with_hub(config, lambda caller: _through(caller, wanted))
+    result = with_hub(config, lambda caller: _through(caller, wanted, begun=complain if as_json else say))
     if as_json:
         show_json(result | {"preview": preview})
     else:
-        say(f"{result['id']}: {result['done']} of {result['total']} are set going ({result['state']});"
-            f" `hub replay --stop {result['id']}` stops it")  # fmt: skip
+        say(f"{result['id']}: {result['done']} of {result['total']} are set going ({replay_state(result)});"
+            f" `hub replay --stop {result['id']}` stops it, `hub show {result['id']}` tells how far it is")  # fmt: skip
 
 
 def _nothing(to_route: str | None) -> str:
@@ -84,17 +87,31 @@ def _nothing(to_route: str | None) -> str:
     return f"nothing to send: no event matches that is not on its way along {to_route} already"
 
 
-async def _through(caller: Caller, wanted: dict[str, Any]) -> dict[str, Any]:
-    """Start it and write all its batches. Where a hub runs, it does the same beside us, and goes on without us."""
-    result: dict[str, Any] = await caller("replay.start", wanted)
-    while result["state"] == "running":
-        result = await caller("replay.advance", {"id": result["id"]})
+async def _through(caller: Caller, wanted: dict[str, Any], begun: Callable[[str], None]) -> dict[str, Any]:
+    """Start it and write all its batches. Where a hub runs, it does the same beside us.
+
+    Interrupted, it is stopped: what is under way ends first, so that nothing goes on that nobody knows of.
+    """
+    step = asyncio.ensure_future(caller("replay.start", wanted))
+    try:
+        result: dict[str, Any] = await asyncio.shield(step)
+        begun(f"{result['id']} begins")
+        while result["state"] == "running":
+            step = asyncio.ensure_future(caller("replay.advance", {"id": result["id"]}))
+            result = await asyncio.shield(step)
+        # Where Ctrl-C came while nothing was waited for, it is heard here.
+        await asyncio.sleep(0)
+    except asyncio.CancelledError:
+        replay_id = (await step)["id"]
+        stopped = await caller("replay.stop", {"id": replay_id, "who": me()})
+        raise CommandError(f"{replay_id}: stopped; {stopped['given_back']} are as before") from None
     return result
 
 
 def _previewed(preview: dict[str, Any], to_route: str | None, *, as_new: bool) -> Iterator[str]:
     exact = ", ".join(
-        f"{name} {' '.join(value) if isinstance(value, list) else value}" for name, value in preview["filter"].items()
+        f"{name} {' '.join(value) if isinstance(value, list) else told_moment(value)}"
+        for name, value in preview["filter"].items()
     )
     yield f"deliveries with {exact}"
     counts = ", ".join(f"{count} {status}" for status, count in sorted(preview["by_status"].items()))
@@ -111,6 +128,9 @@ def _previewed(preview: dict[str, Any], to_route: str | None, *, as_new: bool) -
         yield f"{before}: what is found as done is not done again"
     if preview["out_of_order"]:
         yield f"{preview['out_of_order']} belong to ordered routes and come after what overtook them: out of order"
+    for route, why in preview["held_up"].items():
+        until = f"until `hub resume {route}`" if why != "gone" else "until it is in the config again"
+        yield f"route {route} is {why}: along it they wait {until}"
     if preview["unknown"]:
         yield f"there is no {', '.join(preview['unknown'])}"
 
@@ -179,16 +199,27 @@ def release(
     config: ConfigPath = CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Let held deliveries go."""
+    """Let held deliveries go. One that cannot keeps none of the others."""
 
-    async def work(caller: Caller) -> list[str]:
-        return [(await caller("release", {"id": one, "who": me()}))["id"] for one in ids]
+    async def work(caller: Caller) -> tuple[list[str], list[str]]:
+        released, failed = [], []
+        for one in ids:
+            try:
+                released.append((await caller("release", {"id": one, "who": me()}))["id"])
+            except WrongUsage:
+                raise
+            except CommandError as error:
+                failed.append(str(error))
+        return released, failed
 
-    released = with_hub(config, work)
+    released, failed = with_hub(config, work)
     if as_json:
-        show_json({"released": released})
-    else:
+        show_json({"released": released, "failed": failed})
+    elif released:
         say(f"released: {', '.join(released)}")
+    if failed:
+        complain(*failed)
+        raise typer.Exit(1)
 
 
 def cancel(
@@ -201,16 +232,35 @@ def cancel(
     """Skip deliveries that are not done. One under way runs to its end."""
     if bool(ids) == (route is not None):
         raise WrongUsage("name deliveries by id, or one --route")
-    if route is not None and not yes:
-        counts = ask(config, "status", {})["routes"].get(route, {})
-        ask_person(f"Cancel all {counts.get('pending', 0) + counts.get('held', 0)} open deliveries of {route}?")
+    if route is not None:
+        _confirm_all(config, route, yes=yes)
     result = ask(config, "cancel", checked(Cancelled, ids=ids, route=route, who=me()))
     if as_json:
         show_json(result)
     elif result["cancelled"]:
         say(f"{len(result['cancelled'])} cancelled")
+    problems = [f"{one}: there is no such delivery" for one in result["unknown"]]
     if result["untouched"]:
-        raise CommandError(f"not pending or held, so not cancelled: {', '.join(result['untouched'])}")
+        problems.append(f"not pending or held, so not cancelled: {', '.join(result['untouched'])}")
+    if problems:
+        complain(*problems)
+        raise typer.Exit(1)
+
+
+def _confirm_all(config: Path, route: str, *, yes: bool) -> None:
+    """Ask before all of a route is cancelled. CommandError where there is nothing, or no such route."""
+
+    async def work(caller: Caller) -> dict[str, Any]:
+        await caller("named", named({"route": route}))
+        found: dict[str, Any] = (await caller("status", {}))["routes"].get(route, {})
+        return found
+
+    counts = with_hub(config, work)
+    waiting = counts.get("pending", 0) + counts.get("held", 0)
+    if not waiting:
+        raise CommandError(f"nothing to cancel: nothing is pending or held on route {route}")
+    if not yes:
+        ask_person(f"Cancel all {waiting} open deliveries of {route}?")
 
 
 def accept(

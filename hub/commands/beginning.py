@@ -4,14 +4,17 @@ import json
 import os
 import secrets
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from hub.commands.asking import CONFIG, AsJson, ConfigPath, Yes
-from hub.commands.output import say, show_json
-from hub.config import load_config
+from hub.commands.output import complain, say, show_json
+from hub.config import WebUrl, load_config
 from hub.errors import CommandError, ConfigError
 
 CONFIG_TEXT = """\
@@ -26,6 +29,7 @@ stores:
     webhook_secrets: ["${{LITEKART_WEBHOOK_SECRET}}"]
 routes:{routes}
 """
+WEB_URL: TypeAdapter[str] = TypeAdapter(WebUrl)
 API_KEY = '"${LITEKART_API_KEY}"'
 NO_API_KEY = "null  # a key to its API, for connectors that read the store"
 SLACK_ROUTE = """
@@ -69,19 +73,46 @@ def init(yes: Yes = False, config: ConfigPath = CONFIG, as_json: AsJson = False)
 
 
 def _ask() -> Answers:
+    slack_question = "A Slack incoming webhook's URL for messages about orders (empty: none yet)"
     try:
         return Answers(
-            typer.prompt("The shop's address", default=Answers.url, err=True).strip(),
-            typer.prompt("Key to its API (empty: none yet)", default="", show_default=False, hide_input=True, err=True),
-            typer.prompt(
-                "A Slack incoming webhook's URL for messages about orders (empty: none yet)",
-                default="",
-                show_default=False,
-                err=True,
-            ).strip(),
+            _asked("The shop's address", shop_url, default=Answers.url),
+            _asked("Key to its API (empty: none yet)", typed, default="", show_default=False, hide_input=True),
+            _asked(slack_question, web_url, default="", show_default=False),
         )
     except typer.Abort:
         raise CommandError("nobody answered, so nothing was written; --yes asks nothing") from None
+
+
+def _asked(question: str, take: Callable[[str], str], **options: Any) -> str:
+    """The answer as `take` makes it; asked again at once where it raises ValueError."""
+    while True:
+        answer = typer.prompt(question, err=True, **options).strip()
+        try:
+            return take(answer) if answer else answer
+        except ValueError as error:
+            complain(error)
+
+
+def shop_url(answer: str) -> str:
+    """The shop's address; https where none is said. Raises ValueError."""
+    return web_url(answer if "://" in answer else f"https://{answer}")
+
+
+def web_url(answer: str) -> str:
+    """An address as the config takes it. Raises ValueError."""
+    try:
+        WEB_URL.validate_python(answer)
+    except ValidationError as error:
+        raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+    return answer
+
+
+def typed(answer: str) -> str:
+    """Text that a person can type. Raises ValueError."""
+    if not answer.isprintable():
+        raise ValueError("it has a character that cannot be typed; copy it again")
+    return answer
 
 
 def texts(answers: Answers) -> dict[str, str]:

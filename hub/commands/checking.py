@@ -22,7 +22,7 @@ from hub.jobs import FAILURES, client, hang_up, settings_of
 from hub.language import compile_template, names_for
 from hub.models import SCHEMA
 from hub.outcome import is_fault, outcome_of
-from hub.process import asking, exclusive, opened_database, running_socket
+from hub.process import asking, exclusive, opened_database, require_writable, running_socket
 from hub.redaction import redactor
 from hub.store.contents import version
 from hub.testing.samples import event_of, sample
@@ -106,8 +106,11 @@ async def database(config: Config) -> str:
         async with asking(path) as caller:
             await caller("status", {})
         return "the running hub works with it"
+    if config.sqlite_path is not None or config.redis_url is None:
+        require_writable("data folder", config.data_dir)
     if config.sqlite_path is None:
         return await _opened(config)
+    require_writable("the database's folder", config.sqlite_path.parent)
     if not config.sqlite_path.exists():
         return f"{config.sqlite_path.name} is made by `hub up`"
     async with exclusive(config, wait=BRIEFLY):

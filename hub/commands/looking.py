@@ -1,4 +1,4 @@
-"""Commands that look: status, events, deliveries, show, explain, refused. They change nothing."""
+"""Commands that look: status, events, deliveries, replays, show, explain, refused. They change nothing."""
 
 import json
 from collections.abc import Iterator
@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from hub.commands.asking import CONFIG, AsJson, ConfigPath, ask, checked
-from hub.commands.output import moment, say, show_json, show_pairs, show_table
-from hub.web.api import DeliveriesWanted, EventsWanted, RefusedWanted
+from hub.commands.asking import CONFIG, AsJson, ConfigPath, ask, ask_listed, checked
+from hub.commands.output import moment, say, show_json, show_pairs, show_table, told_moment
+from hub.web.api import DeliveriesWanted, EventsWanted, RefusedWanted, ReplaysWanted
 
 Since = Annotated[str | None, typer.Option(help="Only newer: a time, or an age such as 2d.")]
 Until = Annotated[str | None, typer.Option(help="Only older: a time, or an age such as 2d.")]
@@ -59,7 +59,7 @@ def events(
         EventsWanted, store=store, type=type_, entity=entity, since=since, until=until, q=search, limit=limit,
         before=before,
     )  # fmt: skip
-    found = ask(config, "events", wanted)
+    found = ask_listed(config, "events", wanted, "events")
     if as_json:
         show_json(found)
         return
@@ -111,7 +111,7 @@ def deliveries(
         DeliveriesWanted, status=status, route=route, store=store, entity=entity, error_key=error, since=since,
         until=until, limit=limit, before=before,
     )  # fmt: skip
-    found = ask(config, "deliveries", wanted)
+    found = ask_listed(config, "deliveries", wanted, "deliveries")
     if as_json:
         show_json(found)
         return
@@ -126,11 +126,54 @@ def deliveries(
 def _note(delivery: dict[str, Any]) -> str:
     tried = f"{delivery['attempts']} of {delivery['budget']}" if delivery["attempts"] else ""
     held = f"route is {delivery['held_by']}" if delivery["held_by"] else ""
-    return "; ".join(part for part in (held, tried, delivery["last_error"]) if part)
+    return "; ".join(part for part in (held, _next_try(delivery), tried, delivery["last_error"]) if part)
+
+
+def _next_try(delivery: dict[str, Any]) -> str:
+    if delivery["status"] != "pending":
+        return ""
+    if delivery["lease_until"] is not None:
+        return f"attempt {delivery['attempts']} is under way"
+    return f"next try {moment(delivery['next_attempt_at'])}"
+
+
+def replays(
+    limit: Limit = 50,
+    before: Annotated[str | None, typer.Option(help="The next page, as the last one said.")] = None,
+    config: ConfigPath = CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """The replays, newest first: whose, of what, and how far each has come."""
+    found = ask(config, "replay.list", checked(ReplaysWanted, limit=limit, before=before))
+    if as_json:
+        show_json(found)
+        return
+    rows = [
+        (moment(one["at"]), one["id"], one["who"], replay_state(one), f"{one['done']} of {one['total']}", _meant(one))
+        for one in found["replays"]
+    ]
+    show_table(["time", "id", "who", "state", "set going", "which"], rows, "no replays")
+    _more(found["before"])
+
+
+def replay_state(replay: dict[str, Any]) -> str:
+    """`running`, `stopped` or `done`; of a paced one until when it is spread."""
+    spread = replay["last_due"] is not None and replay["state"] != "stopped" and replay["total"] > 1
+    return f"{replay['state']}, spread until {moment(replay['last_due'])}" if spread else str(replay["state"])
+
+
+def _meant(replay: dict[str, Any]) -> str:
+    to = f"to {replay['to_route']}" if replay["to_route"] else ""
+    found = (f"{name} {_joined(value)}" for name, value in replay["filter"].items())
+    return ", ".join(part for part in (*found, to, "as new" if replay["as_new"] else "") if part)
+
+
+def _joined(value: Any) -> str:
+    return " ".join(value) if isinstance(value, list) else str(told_moment(value))
 
 
 def show(
-    id: Annotated[str, typer.Argument(help="An event's, delivery's, replay's or refusal's id.")],
+    id: Annotated[str, typer.Argument(help="An event's, delivery's, replay's, repeat's or refusal's id.")],
     config: ConfigPath = CONFIG,
     as_json: AsJson = False,
 ) -> None:
@@ -139,20 +182,27 @@ def show(
     if as_json:
         show_json(found)
         return
-    lists = {"deliveries", "attempted", "effects", "keys", "differing_repeats", "body", "not_taken"}
+    lists = {"deliveries", "attempted", "effects", "keys", "differing_repeats", "body", "not_taken", "became"}
     show_pairs((name, _text(value)) for name, value in found.items() if name not in lists)
     show_pairs((f"not taken by {route}", reason) for route, reason in found.get("not_taken", {}).items())
+    show_pairs([("became", _became(found))])
     show_pairs([("found by", ", ".join(f"{key['kind']} {key['value']}" for key in found.get("keys", [])))])
     for delivery in found.get("deliveries", [found] if found["kind"] == "delivery" else []):
         _show_tried(delivery)
     for repeat in found.get("differing_repeats", []):
         say("", f"repeat {repeat['id']} at {moment(repeat['at'])}, with other content:", repeat["body"])
     if found.get("body"):
-        say("", found["body"])
+        say("", *found["body"].splitlines())
+
+
+def _became(found: dict[str, Any]) -> str:
+    """What a replay's deliveries have come to: sent, waiting, dead."""
+    names = {"delivered": "sent", "pending": "waiting"}
+    return ", ".join(f"{count} {names.get(status, status)}" for status, count in found.get("became", {}).items())
 
 
 def _text(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) and value else value
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) and value else told_moment(value)
 
 
 def _show_tried(delivery: dict[str, Any]) -> None:
@@ -172,7 +222,7 @@ def _show_tried(delivery: dict[str, Any]) -> None:
     for one in delivery["attempted"]:
         for part in ("request", "response"):
             if one[part]:
-                say(f"attempt {one['number']}, {part}: {one[part]}")
+                say(f"attempt {one['number']}, {part}:", *(f"  {line}" for line in one[part].splitlines()))
     for effect in delivery["effects"]:
         say(f"done: {effect['name']} {effect['value']} {effect['url'] or ''} at {moment(effect['at'])}")
 

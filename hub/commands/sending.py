@@ -2,6 +2,7 @@
 
 import json
 from decimal import Decimal
+from difflib import get_close_matches
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -9,9 +10,10 @@ import httpx
 import typer
 
 from hub.commands.asking import CONFIG, AsJson, ConfigPath, command_config
-from hub.commands.output import say, show_json
+from hub.commands.output import complain, say, show_json
 from hub.config import Config
 from hub.errors import CommandError
+from hub.event import EVENT_TYPES
 from hub.testing.samples import SIGNATURE_HEADER, sample, sign, to_bytes
 from hub.web.api import WrongUsage
 
@@ -20,7 +22,7 @@ EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to be replace
 
 
 def send(
-    event: Annotated[str, typer.Argument(help="The type, such as order.placed.")],
+    event: Annotated[str, typer.Argument(help=f"The type: {', '.join(EVENT_TYPES)}; or one of your own.")],
     store: Annotated[str | None, typer.Option(help="The store; needed if there are several.")] = None,
     data: Annotated[str | None, typer.Option(help="JSON that goes over the sample's data.")] = None,
     url: Annotated[str | None, typer.Option(help="Where to post, if not to this config's hub.")] = None,
@@ -31,6 +33,7 @@ def send(
     more = _data(data)
     loaded = command_config(config)
     name = _store(loaded, store)
+    _doubt(event)
     document = sample(event)
     document["data"] |= more
     body = to_bytes(document)
@@ -46,6 +49,13 @@ def send(
         say(f"{answer.status_code} {json.dumps(said, ensure_ascii=False)}")
     if answer.status_code != 200:
         raise typer.Exit(1)
+
+
+def _doubt(event: str) -> None:
+    """Say that a type is nearly a known one. Unknown types are kept, so it is sent all the same."""
+    like = [] if event in EVENT_TYPES else get_close_matches(event, EVENT_TYPES, 1, 0.8)
+    if like:
+        complain(f"{event} is no known type and goes out as it is; did you mean {like[0]}?")
 
 
 def _data(text: str | None) -> dict[str, Any]:
@@ -73,8 +83,13 @@ def webhook_url(config: Config, store: str, given: str | None) -> str:
     """Where the store's webhooks go: this config's hub, or a given one; without a path, that of its store."""
     path = f"/webhooks/{store}"
     if given is not None:
-        parts = urlsplit(given)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        try:
+            parts = urlsplit(given)
+            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+            httpx.URL(given)
+        except (ValueError, httpx.InvalidURL):
+            usable = False
+        if not usable or " " in given:
             raise WrongUsage("--url must be a whole address, such as http://127.0.0.1:8600/webhooks/main")
         return given if parts.path.strip("/") else given.rstrip("/") + path
     if not config.server.port:
@@ -90,5 +105,5 @@ def _post(url: str, body: bytes, signature: str) -> httpx.Response:
             return client.post(url, content=body, headers=headers)
     except httpx.ConnectError:
         raise CommandError(f"nothing listens at {url}: start the hub with `hub up`, or say --url") from None
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except httpx.HTTPError as error:
         raise CommandError(f"{url} did not answer ({type(error).__name__}); it may have been kept") from None

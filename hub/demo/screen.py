@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
@@ -129,8 +130,8 @@ class Screen:
     def invite(self, config: Path, webhook_url: str, secret: str) -> None:
         """What one can do now, in another terminal."""
         self.title("Your turn, in another terminal")
-        self.line("  Webhook URL   ", (webhook_url, "bold"))
-        self.line("  Its secret    ", (secret, "bold"))
+        self.whole(f"  Webhook URL   {webhook_url}", "bold")
+        self.whole(f"  Its secret    {secret}", "bold")
         self.note(
             "", "A large order, signed for exactly these bytes. Pasted again it is answered `duplicate: true`:", ""
         )
@@ -153,8 +154,9 @@ class Screen:
         self.console.print(Rule(Text(text, "bold"), align="left", style=QUIET))
 
     def note(self, *lines: str) -> None:
+        """Sentences, broken between words where the screen ends."""
         for line in lines:
-            self.line(f"  {line}" if line else "")
+            self.console.print(Padding(Text(clean(line)), (0, 0, 0, 2)) if line else "")
 
     def line(self, *parts: str | tuple[str, str]) -> None:
         """One line of plain or styled pieces, cut where the screen ends."""

@@ -84,6 +84,12 @@ def keep_events(connection: Connection, now: datetime, items: Sequence[NewEvent]
     ]
 
 
+def kept_as(connection: Connection, store: str, dedupe_key: bytes) -> str | None:
+    """The id of the event that is kept under this key, if one is."""
+    query = select(EVENT.c.id).where(EVENT.c.store == store, EVENT.c.dedupe_key == dedupe_key)
+    return connection.execute(query).scalar()
+
+
 def refuse_unfit(row: tuple[Any, ...]) -> None:
     """PostgreSQL takes no NUL: said here, so that the item is refused and not its connection."""
     if any(isinstance(value, str) and UNFIT.search(value) for value in row):

@@ -93,12 +93,14 @@ class WholeEvent:
 class Standing:
     """How the hub stands. `counts` by route and status; `oldest_due` by route, of what nobody has under way.
 
+    `under_way` by route are the pending ones under a lease.
     `refused` are the last 24 hours' and `refused_now` those since the hour before this one began; `dead` has route,
     error_key, count and one of the reasons.
     """
 
     states: dict[str, Row[Any]]
     counts: dict[str, dict[str, int]]
+    under_way: dict[str, int]
     oldest_due: dict[str, datetime]
     waiting: int
     oldest_waiting: datetime | None
@@ -288,6 +290,32 @@ def get_delivery(connection: Connection, delivery_id: str) -> WholeDelivery | No
     return _whole(connection, rows)[0] if rows else None
 
 
+def type_of(connection: Connection, event_id: str) -> str | None:
+    """The event's type."""
+    return connection.execute(select(EVENT.c.type).where(EVENT.c.id == event_id)).scalar()
+
+
+def known_deliveries(connection: Connection, ids: Sequence[str]) -> set[str]:
+    """Those of the ids that are a delivery's."""
+    return set(connection.execute(select(DELIVERY.c.id).where(DELIVERY.c.id.in_(ids))).scalars())
+
+
+def known_routes(connection: Connection, configured: Collection[str]) -> list[str]:
+    """The routes of the config, and those that are gone from it."""
+    return sorted({*configured, *connection.execute(select(ROUTE_STATE.c.route)).scalars()})
+
+
+def known_stores(connection: Connection, configured: Collection[str]) -> list[str]:
+    """The stores of the config, and those whose events are here."""
+    return sorted({*configured, *connection.execute(select(EVENT.c.store).distinct()).scalars()})
+
+
+def known_errors(connection: Connection) -> list[str]:
+    """Every error that some delivery has or ended with."""
+    query = select(DELIVERY.c.error_key).where(DELIVERY.c.error_key.is_not(None)).distinct()
+    return sorted(connection.execute(query).scalars())
+
+
 def unknown_ids(connection: Connection, ids: Sequence[str]) -> list[str]:
     """Those that are neither a delivery's nor an event's."""
     known = select(DELIVERY.c.id).where(DELIVERY.c.id.in_(ids)), select(EVENT.c.id).where(EVENT.c.id.in_(ids))
@@ -342,6 +370,7 @@ def standing(connection: Connection, now: datetime, ordered: Collection[str]) ->
     return Standing(
         states=states,
         counts=_counts(connection),
+        under_way=_under_way(connection),
         oldest_due={route: moment for route, moment in due.items() if moment is not None},
         waiting=waiting,
         oldest_waiting=connection.execute(oldest).scalar(),
@@ -363,6 +392,12 @@ def _counts(connection: Connection) -> dict[str, dict[str, int]]:
         for row in connection.execute(grouped):
             numbers.setdefault(row.route, {})[row.status] = row.number
     return numbers
+
+
+def _under_way(connection: Connection) -> dict[str, int]:
+    leased = text("delivery.lease_until IS NOT NULL")
+    grouped = select(DELIVERY.c.route, func.count().label("number")).where(leased, DELIVERY.c.status == "pending")
+    return {row.route: row.number for row in connection.execute(grouped.group_by(DELIVERY.c.route))}
 
 
 def _dead(connection: Connection) -> list[Row[Any]]:

@@ -1,11 +1,11 @@
 """Replays: sending again on purpose, one or many, in batches, with a pace; and stopping half-way."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, or_, select, update
 
 from hub.clock import from_micros, new_id, to_micros
 from hub.config import RESERVED_STORE
@@ -20,6 +20,7 @@ DONE = ("delivered", "dead", "skipped")
 MOVED = "moved"
 # What waits for a route that is gone from the config, as a filter's status.
 GONE = "gone"
+MOST_COUNTED = 20_000
 GIVEN_BACK = ("status", "error_key", "last_error", "budget", "key_no", "lost", "replay_id")
 
 
@@ -90,12 +91,38 @@ def _has_effect() -> ColumnElement[bool]:
 
 
 def out_of_order(connection: Connection, found: Filter, routes: Sequence[str]) -> int:
-    """How many of the matching deliveries belong to ordered routes, where a replay comes after what overtook it."""
-    return connection.execute(
-        select(func.count())
-        .select_from(DELIVERY)
-        .where(matching(found), DELIVERY.c.status.in_(DONE), DELIVERY.c.route.in_(routes))
-    ).scalar_one()
+    """How many of the matching deliveries come after what overtook them on these routes, which keep an order.
+
+    Overtaken is what has a later delivery of its entity that is done and does not go again after it: one that the
+    filter does not mean, or one that was delivered, which is found as done.
+    """
+    if not routes:
+        return 0
+    entity = (DELIVERY.c.route, DELIVERY.c.store, DELIVERY.c.entity)
+    done = and_(DELIVERY.c.status.in_(DONE), DELIVERY.c.route.in_(routes), DELIVERY.c.entity.is_not(None))
+    last = (
+        select(
+            *entity,
+            func.max(case((matching(found), None), else_=DELIVERY.c.event_seq)).label("left"),
+            func.max(case((DELIVERY.c.status == "delivered", DELIVERY.c.event_seq))).label("delivered"),
+        )
+        .where(done)
+        .group_by(*entity)
+        .subquery()
+    )
+    overtaken = or_(
+        last.c.left > DELIVERY.c.event_seq,
+        and_(DELIVERY.c.status != "delivered", last.c.delivered > DELIVERY.c.event_seq),
+    )
+    same = and_(*(column == last.c[column.name] for column in entity))
+    query = select(func.count()).select_from(DELIVERY).join(last, same).where(matching(found), done, overtaken)
+    return connection.execute(query).scalar_one()
+
+
+def routes_of(connection: Connection, found: Filter) -> list[str]:
+    """The routes of the matching deliveries that a replay takes."""
+    query = select(DELIVERY.c.route).where(matching(found), DELIVERY.c.status.in_(DONE)).distinct()
+    return sorted(connection.execute(query).scalars())
 
 
 def meant_along(found: Filter, to_route: str, routes: Sequence[str]) -> ColumnElement[bool]:
@@ -142,6 +169,21 @@ def count_along(connection: Connection, found: Filter, to_route: str, routes: Se
     there = select(DELIVERY.c.id).where(DELIVERY.c.event_id == EVENT.c.id, DELIVERY.c.route == to_route, _has_effect())
     sent = select(func.count()).select_from(EVENT).where(meant, there.exists())
     return events, connection.execute(sent).scalar_one()
+
+
+def out_of_order_along(connection: Connection, found: Filter, to_route: str, routes: Sequence[str]) -> int:
+    """How many of the events come to `to_route`, which keeps an order, after a later one of their entity is done."""
+    there = select(DELIVERY.c.store, DELIVERY.c.entity, func.max(DELIVERY.c.event_seq).label("seq"))
+    last = (
+        there.where(DELIVERY.c.route == to_route, DELIVERY.c.status.in_(DONE), DELIVERY.c.entity.is_not(None))
+        .group_by(DELIVERY.c.store, DELIVERY.c.entity)
+        .subquery()
+    )
+    overtaken = and_(last.c.store == EVENT.c.store, last.c.entity == EVENT.c.entity, last.c.seq > EVENT.c.seq)
+    own = and_(DELIVERY.c.event_id == EVENT.c.id, DELIVERY.c.route == to_route, DELIVERY.c.status == "delivered")
+    meant = and_(meant_along(found, to_route, routes), ~select(DELIVERY.c.id).where(own).exists())
+    query = select(func.count()).select_from(EVENT).join(last, overtaken).where(meant)
+    return connection.execute(query).scalar_one()
 
 
 def start(
@@ -192,6 +234,39 @@ def running(connection: Connection) -> list[str]:
 
 def get(connection: Connection, replay_id: str) -> Row[Any] | None:
     return connection.execute(select(REPLAY).where(REPLAY.c.id == replay_id)).first()
+
+
+def get_all(connection: Connection, ids: Collection[str]) -> dict[str, Row[Any]]:
+    """These replays by their ids."""
+    rows = connection.execute(select(REPLAY).where(REPLAY.c.id.in_(ids))) if ids else ()
+    return {row.id: row for row in rows}
+
+
+def list_replays(connection: Connection, limit: int, before: str | None = None) -> list[Row[Any]]:
+    """Replays, newest first. `before`: only those with a smaller id."""
+    query = select(REPLAY).order_by(REPLAY.c.id.desc()).limit(limit)
+    return list(connection.execute(query if before is None else query.where(REPLAY.c.id < before)).all())
+
+
+def list_sending(connection: Connection, now: datetime) -> list[Row[Any]]:
+    """Replays that are not over, oldest first: still being set going, or spread over a time that goes on."""
+    unfinished = or_(REPLAY.c.state == "running", and_(REPLAY.c.state == "done", REPLAY.c.pace.is_not(None)))
+    rows = connection.execute(select(REPLAY).where(unfinished).order_by(REPLAY.c.id)).all()
+    return [row for row in rows if row.state == "running" or last_due(row) > now]
+
+
+def last_due(replay: Row[Any]) -> datetime:
+    """When the last of a replay is due: a paced one is spread over time."""
+    last: datetime = _due(replay, max(replay.total - 1, 0), replay.at)
+    return last
+
+
+def became(connection: Connection, replay_id: str) -> dict[str, int]:
+    """What became of a replay's deliveries so far, by status; of a large one, of the first ones alone."""
+    own = and_(DELIVERY.c.replay_id == replay_id, func.coalesce(DELIVERY.c.error_key, "") != MOVED)
+    some = select(DELIVERY.c.status).where(own).limit(MOST_COUNTED).subquery()
+    rows = connection.execute(select(some.c.status, func.count().label("number")).group_by(some.c.status))
+    return {row.status: row.number for row in rows}
 
 
 def advance(connection: Connection, now: datetime, replay_id: str, terms: dict[str, RouteTerms]) -> set[str]:

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
 import structlog
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from sqlalchemy import Connection
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import Connection, Row
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -25,6 +25,7 @@ from hub.errors import CommandError, ConfigError, Unavailable
 from hub.event import search_keys
 from hub.receive import accept_refused, accept_repeat
 from hub.runtime import Hub
+from hub.sandbox import near
 from hub.store import reading, replays
 from hub.store.contents import Contents
 from hub.store.events import get_repeat
@@ -66,6 +67,15 @@ class Arguments(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _page_of(kind: str) -> AfterValidator:
+    def checked(value: str) -> str:
+        if not value.startswith(f"{kind}_"):
+            raise ValueError(f"must be an id as the last page said it, {kind}_…")
+        return value
+
+    return AfterValidator(checked)
+
+
 class OneId(Arguments):
     id: str
 
@@ -90,7 +100,7 @@ class DeliveriesWanted(Listed):
     status: Status | None = None
     route: str | None = None
     error_key: str | None = None
-    before: str | None = None
+    before: Annotated[str, _page_of("dlv")] | None = None
 
 
 class ReplayWanted(Arguments):
@@ -153,6 +163,19 @@ class BackupWanted(Arguments):
     force: bool = False
 
 
+class ReplaysWanted(Arguments):
+    limit: int = Field(50, ge=1, le=MOST_LISTED)
+    before: Annotated[str, _page_of("rpl")] | None = None
+
+
+class Named(Arguments):
+    """Names that a filter speaks of."""
+
+    route: str | None = None
+    store: str | None = None
+    error_key: str | None = None
+
+
 def wanted(model: type[Model], arguments: dict[str, Any]) -> Model:
     """The arguments, or a WrongUsage that names the wrong one."""
     try:
@@ -160,7 +183,7 @@ def wanted(model: type[Model], arguments: dict[str, Any]) -> Model:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(step) for step in first["loc"])
-        what = "is not known here" if first["type"] == "extra_forbidden" else first["msg"]
+        what = "is not known here" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
         raise WrongUsage(f"{place}: {what.replace('Input should be', 'must be')}") from None
 
 
@@ -179,6 +202,39 @@ def moment_of(value: str | None, now: datetime) -> datetime | None:
         raise WrongUsage(f"{value!r} is neither an age such as 2d or 90m nor a time such as 2024-01-15T10:30") from None
 
 
+def page(rows: list[Row[Any]], limit: int) -> tuple[list[Row[Any]], bool]:
+    """The first `limit` of the rows, of which one more was asked for; and whether there are more."""
+    return rows[:limit], len(rows) > limit
+
+
+async def named(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Nothing, where these names are known to the config or the record; else a CommandError with the near name.
+
+    For who found nothing: a list that is empty because of a slip must not read as if all were well.
+    """
+    asked = wanted(Named, arguments)
+
+    looks: dict[str, Callable[[Connection], list[str]]] = {
+        "route": lambda connection: reading.known_routes(connection, hub.config.routes),
+        "store": lambda connection: reading.known_stores(connection, hub.config.stores),
+        "error_key": reading.known_errors,
+    }
+
+    def read(connection: Connection) -> list[str]:
+        given = {name: value for name, value in asked if value is not None}
+        known = {name: looks[name](connection) for name in given}
+        return [
+            f"there is no {name.removesuffix('_key')} {value}{near(value, known[name])}"
+            for name, value in given.items()
+            if value not in known[name]
+        ]
+
+    unknown = await hub.database.read(read)
+    if unknown:
+        raise CommandError("; ".join(unknown))
+    return {}
+
+
 async def events(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     """`events`, newest first, each with its deliveries' routes and statuses; `before` begins the next page."""
     asked = wanted(EventsWanted, arguments)
@@ -188,7 +244,7 @@ async def events(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     )
 
     def read(connection: Connection) -> dict[str, Any]:
-        rows = reading.list_events(connection, found, asked.limit, asked.before)
+        rows, more = page(reading.list_events(connection, found, asked.limit + 1, asked.before), asked.limit)
         taken = reading.deliveries_of(connection, [row.id for row in rows])
         blocked = reading.blocked_routes(connection, hub.config.routes)
         by_event: dict[str, list[dict[str, Any]]] = {row.id: [] for row in rows}
@@ -196,7 +252,7 @@ async def events(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
             shown = delivery_json(row, blocked)
             by_event[row.event_id].append({name: shown[name] for name in ("id", "route", "status")})
         listed = [event_json(row) | {"deliveries": by_event[row.id]} for row in rows]
-        return {"events": listed, "before": rows[-1].seq if len(rows) == asked.limit else None}
+        return {"events": listed, "before": rows[-1].seq if more else None}
 
     return await hub.database.read(read)
 
@@ -211,10 +267,11 @@ async def deliveries(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     )  # fmt: skip
 
     def read(connection: Connection) -> dict[str, Any]:
-        rows = reading.list_deliveries(connection, found, hub.config.routes, asked.limit, asked.before)
+        listing = reading.list_deliveries(connection, found, hub.config.routes, asked.limit + 1, asked.before)
+        rows, more = page(listing, asked.limit)
         blocked = reading.blocked_routes(connection, hub.config.routes)
         listed = [delivery_json(row, blocked) | {"type": row.type} for row in rows]
-        return {"deliveries": listed, "before": rows[-1].id if len(rows) == asked.limit else None}
+        return {"deliveries": listed, "before": rows[-1].id if more else None}
 
     return await hub.database.read(read)
 
@@ -227,9 +284,10 @@ async def show(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
         blocked = reading.blocked_routes(connection, hub.config.routes)
         kind, _, _ = wanted_id.partition("_")
         if kind == "dlv" and (delivery := reading.get_delivery(connection, wanted_id)):
-            return {"kind": "delivery"} | whole_delivery_json(delivery, blocked)
+            type_ = reading.type_of(connection, delivery.delivery.event_id)
+            return {"kind": "delivery", "type": type_} | whole_delivery_json(delivery, blocked)
         if kind == "rpl" and (one := replays.get(connection, wanted_id)):
-            return {"kind": "replay"} | replay_json(one)
+            return {"kind": "replay"} | replay_json(one) | {"became": replays.became(connection, wanted_id)}
         if kind == "rpt" and (repeat := get_repeat(connection, wanted_id)):
             return {"kind": "repeat"} | chosen(repeat, ("id", "event_id", "at", "headers", "body"))
         if kind == "ref" and (refusal := get_refused(connection, wanted_id)):
@@ -326,8 +384,18 @@ async def replay_get(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def replay_json(row: Any) -> dict[str, Any]:
+    """A replay; `last_due` is when the last of a paced one is due."""
     found = asdict(Filter.from_json(row.filter))
-    return chosen(row, REPLAY_SHOWN) | {"filter": {name: plain(value) for name, value in found.items() if value}}
+    last = {"last_due": plain(replays.last_due(row)) if row.pace else None}
+    return chosen(row, REPLAY_SHOWN) | last | {"filter": {name: plain(value) for name, value in found.items() if value}}
+
+
+async def replay_list(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """`replays`, newest first; `before` begins the next page."""
+    asked = wanted(ReplaysWanted, arguments)
+    listing = await hub.database.read(lambda c: replays.list_replays(c, asked.limit + 1, asked.before))
+    rows, more = page(listing, asked.limit)
+    return {"replays": [replay_json(row) for row in rows], "before": rows[-1].id if more else None}
 
 
 async def replay_stop(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -356,14 +424,22 @@ async def release(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 async def cancel(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Skip deliveries, by id or all that is open on a route: `cancelled`, and `untouched` which were not open."""
+    """Skip deliveries, by id or all that is open on a route.
+
+    `cancelled`, `untouched` which were not open, and `unknown` which are no deliveries.
+    """
     asked = wanted(Cancelled, arguments)
     if bool(asked.ids) == (asked.route is not None):
         raise WrongUsage("name deliveries by id, or one route")
     if asked.route is not None:
-        return {"cancelled": await replay.cancel_route(hub, asked.who, asked.route), "untouched": []}
+        return {"cancelled": await replay.cancel_route(hub, asked.who, asked.route), "untouched": [], "unknown": []}
     done = await replay.cancel_deliveries(hub, asked.who, asked.ids)
-    return {"cancelled": done, "untouched": sorted(set(asked.ids) - set(done))}
+    there = await hub.database.read(lambda connection: reading.known_deliveries(connection, asked.ids))
+    return {
+        "cancelled": done,
+        "untouched": sorted(there - set(done)),
+        "unknown": sorted(set(asked.ids) - there),
+    }
 
 
 async def refused(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -433,6 +509,7 @@ async def sessions_end(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
 
 OPERATIONS: dict[str, Operation] = {
     "status": status,
+    "named": named,
     "events": events,
     "deliveries": deliveries,
     "show": show,
@@ -441,6 +518,7 @@ OPERATIONS: dict[str, Operation] = {
     "replay.start": replay_start,
     "replay.advance": replay_advance,
     "replay.get": replay_get,
+    "replay.list": replay_list,
     "replay.stop": replay_stop,
     "pause": pause,
     "resume": resume,

@@ -9,19 +9,27 @@ from sqlalchemy import Connection, Row
 
 from hub.config import Config, Route
 from hub.store.reading import WholeDelivery, WholeEvent, blocked, blocking, first_waiting
+from hub.store.replays import get_all
 from hub.store.routes import states
-from hub.web.plain import delivery_json, event_json, plain
+from hub.web.plain import delivery_json, event_json, spoken, taken
+
+# The key of deliveries that are dead because their route's condition failed.
+BROKEN = "when"
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What decides when open deliveries go: their routes' states, what they wait behind, the oldest waiting event."""
+    """What decides when open deliveries go: their routes' states, what they wait behind, the oldest waiting event.
+
+    `replays` are those that sent any of the event's deliveries, by id.
+    """
 
     now: datetime
     routes: Mapping[str, Route]
     states: Mapping[str, Row[Any]]
     behind: Mapping[str, Row[Any]] = field(default_factory=dict)
     first_waiting: int | None = None
+    replays: Mapping[str, Row[Any]] = field(default_factory=dict)
 
 
 def surroundings(connection: Connection, now: datetime, config: Config, whole: WholeEvent) -> Surroundings:
@@ -32,7 +40,8 @@ def surroundings(connection: Connection, now: datetime, config: Config, whole: W
     ]
     found = {row.id: blocking(connection, row) for row in ordered}
     behind = {delivery_id: row for delivery_id, row in found.items() if row is not None}
-    return Surroundings(now, config.routes, states(connection), behind, first_waiting(connection))
+    replays = get_all(connection, {one.delivery.replay_id for one in whole.deliveries} - {None})
+    return Surroundings(now, config.routes, states(connection), behind, first_waiting(connection), replays)
 
 
 def explained(whole: WholeEvent, around: Surroundings) -> dict[str, Any]:
@@ -43,7 +52,8 @@ def explained(whole: WholeEvent, around: Surroundings) -> dict[str, Any]:
         "waiting": waiting_text(whole.event),
         "repeats": repeats_text(whole),
         "deliveries": [
-            delivery_json(one.delivery, held) | {"text": delivery_text(one, around)} for one in whole.deliveries
+            delivery_json(one.delivery, held) | {"text": delivery_text(one, around) + sent_by(whole, one, around)}
+            for one in whole.deliveries
         ],
         "not_taken": [
             {"route": route, "reason": reason} for route, reason in sorted(not_taken(whole, around.routes).items())
@@ -62,7 +72,7 @@ def repeats_text(whole: WholeEvent) -> str | None:
     if not event.repeats:
         return None
     times = "once" if event.repeats == 1 else f"{event.repeats} times"
-    text = f"the store sent it {times} more, last at {plain(event.last_repeat_at)}; none of these made a new event"
+    text = f"the store sent it {times} more, last at {spoken(event.last_repeat_at)}; none of these made a new event"
     if whole.repeats:
         text += f"; with other content: {', '.join(row.id for row in whole.repeats)}"
     return text
@@ -70,12 +80,36 @@ def repeats_text(whole: WholeEvent) -> str | None:
 
 def not_taken(whole: WholeEvent, routes: Mapping[str, Route]) -> dict[str, str]:
     """Routes not taken with the reason and field, as decided then; and routes that came later."""
-    reasons: dict[str, str] = dict(whole.event.not_taken or {})
+    gone_there = taken(whole)
+    decided = {route: why for route, why in (whole.event.not_taken or {}).items() if route not in gone_there}
+    reasons = {route: reason_text(whole.event, why) for route, why in decided.items()}
     if whole.event.fanned_out_at is None:
         return reasons
-    known = reasons.keys() | {one.delivery.route for one in whole.deliveries}
+    known = reasons.keys() | gone_there
     later = f"was not in the config at that time; `hub replay {whole.event.id} --to ROUTE` sends it there"
     return reasons | {name: later.replace("ROUTE", name) for name in routes if name not in known}
+
+
+def reason_text(event: Row[Any], reason: str) -> str:
+    """Why a route did not take an event, beginning with what the event is."""
+    field_name, _, told = reason.partition(": ")
+    if field_name == "event" and not told.startswith("the hub's own"):
+        return f"its type is {event.type}; the route takes {told}"
+    if field_name == "store":
+        return f"its store is {event.store}; the route takes {told}"
+    return reason
+
+
+def sent_by(whole: WholeEvent, one: WholeDelivery, around: Surroundings) -> str:
+    """Who sent it along a route that did not take it by itself; empty where the route did."""
+    row = one.delivery
+    reason = (whole.event.not_taken or {}).get(row.route)
+    replay = around.replays.get(row.replay_id)
+    made = bool(row.before) and row.before["status"] is None
+    if replay is None or not (made or reason):
+        return ""
+    why = f", though {reason_text(whole.event, reason)}" if reason else ""
+    return f"; sent there by replay {replay.id} of {replay.who}{why}"
 
 
 def delivery_text(whole: WholeDelivery, around: Surroundings) -> str:
@@ -84,16 +118,23 @@ def delivery_text(whole: WholeDelivery, around: Surroundings) -> str:
     match row.status:
         case "delivered":
             done = [attempt for attempt in whole.attempts if attempt.outcome == "delivered"]
-            when = f" by attempt {done[-1].number} at {plain(done[-1].started_at)}: {done[-1].note}" if done else ""
+            when = f" by attempt {done[-1].number} at {spoken(done[-1].started_at)}: {done[-1].note}" if done else ""
             return f"delivered{when}"
         case "dead":
             tried = f"after {attempts_text(row)}" if row.attempts else "without an attempt"
-            return f"dead {tried}: {row.last_error}; `hub replay {row.id}` tries it again"
+            return f"dead {tried}: {row.last_error}; `hub replay {row.id}` {remedy_of(row.error_key)}"
         case "skipped":
             return f"skipped: {row.last_error}"
         case "held":
             return f"held for a person: {row.last_error}; `hub release {row.id}` or `hub cancel {row.id}`"
     return f"{pending_text(row, around)}{_so_far(row)}"
+
+
+def remedy_of(error_key: str | None) -> str:
+    """What a replay does for what died of that."""
+    if error_key == BROKEN:
+        return "sends it without asking the condition; correct `when` for those to come"
+    return "tries it again"
 
 
 def attempts_text(row: Row[Any]) -> str:
@@ -111,12 +152,12 @@ def pending_text(row: Row[Any], around: Surroundings) -> str:
     """What a pending delivery waits for."""
     now = around.now
     if row.lease_until is not None and row.lease_until > now:
-        return f"attempt {row.attempts} is under way; its lease runs until {plain(row.lease_until)}"
+        return f"attempt {row.attempts} is under way; its lease runs until {spoken(row.lease_until)}"
     by_route = route_text(row, around)
     if by_route is not None:
         return by_route
     if row.next_attempt_at > now:
-        return f"next try at {plain(row.next_attempt_at)}"
+        return f"next try at {spoken(row.next_attempt_at)}"
     before = around.behind.get(row.id)
     if before is not None:
         return f"waits for its turn behind {before.id} of {before.entity}, which is {before.status}"
@@ -125,8 +166,8 @@ def pending_text(row: Row[Any], around: Surroundings) -> str:
         return "waits for its turn: earlier events are not fanned out yet"
     state = around.states.get(row.route)
     if route.rate and state is not None and state.next_free_at is not None and state.next_free_at > now:
-        return f"waits for its turn under the route's rate of {route.rate}; next at {plain(state.next_free_at)}"
-    return f"due since {plain(row.next_attempt_at)}: goes as soon as a worker has a free slot for this route"
+        return f"waits for its turn under the route's rate of {route.rate}; next at {spoken(state.next_free_at)}"
+    return f"due since {spoken(row.next_attempt_at)}: goes as soon as a worker has a free slot for this route"
 
 
 def route_text(row: Row[Any], around: Surroundings) -> str | None:
@@ -141,13 +182,13 @@ def route_text(row: Row[Any], around: Surroundings) -> str | None:
         return None
     if state.paused_at is not None:
         reason = f" ({state.paused_reason})" if state.paused_reason else ""
-        since = f"since {plain(state.paused_at)} by {state.paused_by}{reason}"
+        since = f"since {spoken(state.paused_at)} by {state.paused_by}{reason}"
         return f"held: route {row.route} is paused {since}; `hub resume {row.route}`"
     if state.opened_at is not None:
         return (
-            f"held: the breaker of route {row.route} is open since {plain(state.opened_at)}: {state.open_reason};"
-            f" next probe at {plain(state.probe_at)}, `hub resume {row.route}` probes at once"
+            f"held: the breaker of route {row.route} is open since {spoken(state.opened_at)}: {state.open_reason};"
+            f" next probe at {spoken(state.probe_at)}, `hub resume {row.route}` probes at once"
         )
     if state.stopped_until is not None and state.stopped_until > around.now:
-        return f"route {row.route} was asked by its destination to wait until {plain(state.stopped_until)}"
+        return f"route {row.route} was asked by its destination to wait until {spoken(state.stopped_until)}"
     return None

@@ -35,6 +35,11 @@ def plain(value: Any) -> Any:
     return value
 
 
+def spoken(moment: datetime) -> str:
+    """A time as people read it, to the second: `2026-11-26 21:50:19Z`."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
 def chosen(row: Row[Any], names: tuple[str, ...]) -> dict[str, Any]:
     """These columns of a row."""
     return {name: plain(getattr(row, name)) for name in names}
@@ -65,6 +70,11 @@ def event_json(row: Row[Any]) -> dict[str, Any]:
     return chosen(row, EVENT_SHOWN)
 
 
+def taken(whole: WholeEvent) -> set[str]:
+    """The routes on which the event has a delivery, be it by a replay along one that did not take it."""
+    return {one.delivery.route for one in whole.deliveries}
+
+
 def whole_event_json(whole: WholeEvent, keys: set[tuple[str, str]], blocked: Mapping[str, str]) -> dict[str, Any]:
     """An event with its body, what it is found by, its deliveries, repeats and routes not taken."""
     return event_json(whole.event) | {
@@ -72,6 +82,8 @@ def whole_event_json(whole: WholeEvent, keys: set[tuple[str, str]], blocked: Map
         "body": plain(whole.event.body),
         "keys": [{"kind": kind, "value": value} for kind, value in sorted(keys)],
         "deliveries": [whole_delivery_json(one, blocked) for one in whole.deliveries],
-        "not_taken": plain(whole.event.not_taken or {}),
+        "not_taken": {
+            route: reason for route, reason in (whole.event.not_taken or {}).items() if route not in taken(whole)
+        },
         "differing_repeats": [chosen(row, ("id", "at", "headers", "body")) for row in whole.repeats],
     }

@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy import Row
+
 from hub.jobs import FAILURES, client, hang_up
 from hub.runtime import Hub, storage_reason
+from hub.store import replays
 from hub.store.claims import ALIVE_WITHIN
 from hub.store.reading import Standing, blocked, standing
-from hub.web.plain import plain
+from hub.web.explain import remedy_of
+from hub.web.plain import plain, spoken
 
 TOO_LONG = timedelta(seconds=60)
 CAUSES = {
@@ -21,13 +25,18 @@ CAUSES = {
 
 @dataclass(frozen=True)
 class Findings:
-    """What was read at one moment: the database's numbers, Redis, and this process's writer."""
+    """What was read at one moment: the database's numbers, Redis, and this process's writer.
+
+    `alone`: who works on SQLite, where no other process does; None on PostgreSQL.
+    """
 
     now: datetime
     numbers: Standing
     redis: str | None
     storage: str | None
     configured: frozenset[str]
+    replays: list[Row[Any]]
+    alone: str | None = None
 
 
 async def status(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -35,7 +44,15 @@ async def status(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     now = hub.now()
     ordered = [name for name, route in hub.config.routes.items() if route.ordered]
     numbers = await hub.database.read(lambda connection: standing(connection, now, ordered))
-    found = Findings(now, numbers, await redis_trouble(hub), storage_reason(hub), frozenset(hub.config.routes))
+    found = Findings(
+        now,
+        numbers,
+        await redis_trouble(hub),
+        storage_reason(hub),
+        frozenset(hub.config.routes),
+        await hub.database.read(lambda connection: replays.list_sending(connection, now)),
+        hub.worker_id if hub.config.sqlite_path is not None else None,
+    )
     reasons = [*storage_reasons(found), *worker_reasons(found), *route_reasons(found), *refusal_reasons(found)]
     return {
         "status": "degraded" if reasons else "ok",
@@ -53,7 +70,7 @@ async def status(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
 async def redis_trouble(hub: Hub) -> str | None:
     """Why Redis cannot be used just now, or None; also where this process has none to use."""
     if hub.bells.away_since is not None:
-        return f"does not answer since {plain(hub.bells.away_since)}"
+        return f"does not answer since {spoken(hub.bells.away_since)}"
     if hub.bells.settings is None:
         return None
     redis = client(hub.bells.settings)
@@ -74,14 +91,18 @@ def storage_reasons(found: Findings) -> Iterator[str]:
 
 
 def worker_reasons(found: Findings) -> Iterator[str]:
+    if found.alone is not None and found.alone not in {row.id for row in found.numbers.workers}:
+        # It is the command itself that has the database: whoever was seen there lately has ended.
+        yield "no hub runs on this folder, so nothing is received or delivered: start `hub up`"
+        return
     alive = [row for row in found.numbers.workers if row.seen_at > found.now - ALIVE_WITHIN]
     if not alive:
         last = max((row.seen_at for row in found.numbers.workers), default=None)
-        since = f" since {plain(last)}" if last else ""
+        since = f" since {spoken(last)}" if last else ""
         yield f"no worker was seen{since}, so nothing is delivered: start `hub up`, or `hub work` on PostgreSQL"
     oldest = found.numbers.oldest_waiting
     if alive and oldest is not None and found.now - oldest > TOO_LONG:
-        yield f"{found.numbers.waiting} events wait for fan-out since {plain(oldest)}: the worker's log says why"
+        yield f"{found.numbers.waiting} events wait for fan-out since {spoken(oldest)}: the worker's log says why"
 
 
 def route_reasons(found: Findings) -> Iterator[str]:
@@ -98,8 +119,8 @@ def route_reasons(found: Findings) -> Iterator[str]:
                 )
             case "broken":
                 yield (
-                    f"the breaker of route {route} is open since {plain(state.opened_at)}: {state.open_reason}; next"
-                    f" probe at {plain(state.probe_at)}, `hub resume {route}` probes at once"
+                    f"the breaker of route {route} is open since {spoken(state.opened_at)}: {state.open_reason}; next"
+                    f" probe at {spoken(state.probe_at)}, `hub resume {route}` probes at once"
                 )
             case None:
                 yield from _too_late(found, route)
@@ -122,7 +143,7 @@ def refusal_reasons(found: Findings) -> Iterator[str]:
         cause = CAUSES.get(refused["reason"], refused["reason"])
         count = "1 request was" if refused["count"] == 1 else f"{refused['count']} requests were"
         store = "an unknown store" if refused["store"] == "?" else f"store {refused['store']}"
-        yield f"{count} refused for {store} since {hour:%H:%M} UTC: {cause}; `hub refused` lists them"
+        yield f"{count} refused for {store} since {spoken(hour)}: {cause}; `hub refused` lists them"
 
 
 def notes(found: Findings) -> Iterator[str]:
@@ -130,17 +151,32 @@ def notes(found: Findings) -> Iterator[str]:
     for route, state in found.numbers.states.items():
         if route in found.configured and state.paused_at is not None:
             waiting = found.numbers.counts.get(route, {}).get("pending", 0)
-            yield f"route {route} is paused since {plain(state.paused_at)} by {state.paused_by}; {waiting} wait"
+            why = f" ({state.paused_reason})" if state.paused_reason else ""
+            yield (
+                f"route {route} is paused since {spoken(state.paused_at)} by {state.paused_by}{why}; {waiting} wait;"
+                f" `hub resume {route}` goes on"
+            )
         if route in found.configured and state.stopped_until is not None and state.stopped_until > found.now:
-            yield f"the destination of route {route} asked to wait until {plain(state.stopped_until)}"
+            yield f"the destination of route {route} asked to wait until {spoken(state.stopped_until)}"
     for route, counts in sorted(found.numbers.counts.items()):
         if counts.get("held"):
             yield f"{counts['held']} on route {route} are held for a person: `hub deliveries --status held`"
     for row in found.numbers.dead:
         yield (
             f"{row.count} on route {row.route} are dead, such as: {row.reason};"
-            f" `hub replay --status dead --route {row.route}` tries them again"
+            f" `hub replay --status dead --route {row.route}` {remedy_of(row.error_key).replace(' it ', ' them ')}"
         )
+    for replay in found.replays:
+        yield replay_note(replay)
+
+
+def replay_note(row: Row[Any]) -> str:
+    """A replay that is not over: still being set going, or spread over time."""
+    if row.state == "running":
+        far = f"has set {row.done} of {row.total} going"
+    else:
+        far = f"spreads {row.done} until {spoken(replays.last_due(row))}"
+    return f"replay {row.id} of {row.who} {far}; `hub replay --stop {row.id}` stops it"
 
 
 def routes_json(hub: Hub, found: Findings) -> dict[str, Any]:
@@ -151,12 +187,18 @@ def routes_json(hub: Hub, found: Findings) -> dict[str, Any]:
         counts = found.numbers.counts.get(name, {})
         if name not in found.configured and not counts:
             continue
+        # As lists show it: what a paused, broken or gone route keeps from going is held.
+        waits = max(0, counts.get("pending", 0) - found.numbers.under_way.get(name, 0)) if name in why else 0
         shown[name] = {
             "connector": hub.config.routes[name].connector if name in found.configured else None,
             "state": why.get(name, "ok"),
-            **{status: counts.get(status, 0) for status in ("pending", "held", "dead")},
+            "pending": counts.get("pending", 0) - waits,
+            "held": counts.get("held", 0) + waits,
+            "dead": counts.get("dead", 0),
             "oldest_due": plain(found.numbers.oldest_due.get(name)),
             "paused_at": plain(state.paused_at),
+            "paused_by": state.paused_by,
+            "paused_reason": state.paused_reason,
             "open_since": plain(state.opened_at),
             "open_reason": state.open_reason if state.opened_at else None,
             "next_probe": plain(state.probe_at) if state.opened_at else None,
