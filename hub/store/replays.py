@@ -14,6 +14,7 @@ from hub.store.fan_out import RouteTerms, new_delivery
 from hub.store.routes import audit
 
 BATCH = 500
+MOST_COUNTED = 20_000
 STUCK = ("dead", "held")
 DONE = ("delivered", "dead", "skipped")
 MOVED = "moved"
@@ -122,6 +123,57 @@ def start(
     )
     audit(connection, now, who, "replay", replay=replay_id, filter=found.as_json(), to=to_route, as_new=as_new)
     return replay_id
+
+
+def replay_event(
+    connection: Connection,
+    now: datetime,
+    who: str,
+    event_id: str,
+    chosen: Sequence[str],
+    terms: dict[str, RouteTerms],
+    *,
+    as_new: bool = False,
+) -> tuple[str, list[str]]:
+    """Send one event along these routes now, whatever their conditions; makes the deliveries that are missing.
+
+    The replay's id, and the routes on which it is under way already or waits, which stay as they are.
+    """
+    event = connection.execute(select(EVENT).where(EVENT.c.id == event_id).with_for_update()).one()
+    only = chosen[0] if len(chosen) == 1 else None
+    replay_id = new_id("rpl")
+    values = {"id": replay_id, "who": who, "at": now, "filter": Filter(ids=(event_id,)).as_json(), "to_route": only}
+    connection.execute(REPLAY.insert().values(**values, as_new=as_new, state="done", cursor="", total=0, done=0))
+    replay = connection.execute(select(REPLAY).where(REPLAY.c.id == replay_id)).one()
+    taken = select(DELIVERY).where(DELIVERY.c.event_id == event_id).order_by(DELIVERY.c.id).with_for_update()
+    there = {row.route: row for row in connection.execute(taken)}
+    started = []
+    for route in chosen:
+        row = there.get(route)
+        if row is None:
+            _insert_along(connection, now, event, replay, route, now, terms[route])
+        elif row.status in DONE and row.lease_until is None:
+            again(connection, row, now, replay)
+        else:
+            continue
+        started.append(route)
+    number = len(started)
+    connection.execute(update(REPLAY).where(REPLAY.c.id == replay_id).values(total=number, done=number))
+    audit(connection, now, who, "replay", replay=replay_id, event=event_id, routes=started, as_new=as_new)
+    return replay_id, [route for route in chosen if route not in started]
+
+
+def list_replays(connection: Connection, limit: int, before: str | None = None) -> list[Row[Any]]:
+    """Replays, newest first. `before`: only those with a smaller id."""
+    query = select(REPLAY).order_by(REPLAY.c.id.desc()).limit(limit)
+    return list(connection.execute(query if before is None else query.where(REPLAY.c.id < before)).all())
+
+
+def became(connection: Connection, replay_id: str) -> dict[str, int]:
+    """What became of a replay's deliveries so far, by status; of a large one, of the first ones alone."""
+    some = select(DELIVERY.c.status).where(DELIVERY.c.replay_id == replay_id).limit(MOST_COUNTED).subquery()
+    rows = connection.execute(select(some.c.status, func.count().label("number")).group_by(some.c.status))
+    return {row.status: row.number for row in rows}
 
 
 def running(connection: Connection) -> list[str]:
@@ -235,7 +287,19 @@ def along(
             again(connection, there, due, replay)
         return
     event = connection.execute(select(EVENT).where(EVENT.c.id == row.event_id)).one()
-    fresh = new_delivery(event, replay.to_route, terms, now)
+    _insert_along(connection, now, event, replay, replay.to_route, due, terms)
+
+
+def _insert_along(
+    connection: Connection,
+    now: datetime,
+    event: Row[Any],
+    replay: Row[Any],
+    route: str,
+    due: datetime,
+    terms: RouteTerms,
+) -> None:
+    fresh = new_delivery(event, route, terms, now)
     fresh |= {"next_attempt_at": due, "replay_id": replay.id, "before": {"status": None, "attempts": 0}}
     connection.execute(DELIVERY.insert().values(**fresh))
 
