@@ -1,5 +1,18 @@
 """The dashboard's pages, one module for each; ROUTES is their table."""
 
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Mount
+from starlette.staticfiles import StaticFiles
 
-ROUTES: list[BaseRoute] = []
+from hub.web.pages import audit, deliveries, event, events, overview, refused, replays, routes
+
+ROUTES: list[BaseRoute] = [
+    *overview.ROUTES,
+    *events.ROUTES,
+    *event.ROUTES,
+    *deliveries.ROUTES,
+    *replays.ROUTES,
+    *routes.ROUTES,
+    *refused.ROUTES,
+    *audit.ROUTES,
+    Mount("/static", StaticFiles(packages=[("hub.web", "static")])),
+]
