@@ -24,6 +24,7 @@ UNSEEN = re.compile(
     "\ud800-\udfff\ufffe\uffff]"
 )
 CODE = re.compile("`([^`]+)`")
+ISO = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z", re.ASCII)
 LONGEST_COUNT = 9
 
 FLASHES = {
@@ -56,12 +57,17 @@ def environment() -> Environment:
     return made
 
 
+@cache
+def own_version() -> str:
+    return version("litekart-hub")
+
+
 def render(request: Request, template: str, status: int = 200, **more: Any) -> HTMLResponse:
     """The page that `template` makes of `more`; it also knows `request`, `person` (None before login), `version`."""
     names = {
         "request": request,
         "person": request.scope.get("person"),
-        "version": version("litekart-hub"),
+        "version": own_version(),
         "flash": flash(request.query_params),
     }
     return HTMLResponse(environment().get_template(template).render(names | more), status)
@@ -145,8 +151,16 @@ def span(length: timedelta) -> str:
 
 
 def ticked(value: Any) -> Markup:
-    """A sentence of the hub's own, parts of it from outside; what stands in `ticks` is code."""
-    return Markup(CODE.sub(r"<code>\1</code>", str(visible(value))))  # noqa: S704 - escaped by visible
+    """A sentence of the hub's own, parts of it from outside; what stands in `ticks` is code, and times are times."""
+    text = CODE.sub(r"<code>\1</code>", str(visible(value)))
+    return Markup(ISO.sub(_time_or_text, text))  # noqa: S704 - escaped by visible
+
+
+def _time_or_text(found: re.Match[str]) -> str:
+    try:
+        return str(moment(found[0]))
+    except ValueError:
+        return found[0]
 
 
 def took(milliseconds: int | None) -> str:

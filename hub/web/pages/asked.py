@@ -26,6 +26,13 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 Form = ImmutableMultiDict[str, str]
 
 
+class Query(dict[str, str]):
+    """What was asked for in the address; what was not is None to a template."""
+
+    def __missing__(self, name: str) -> None:
+        return None
+
+
 def hub_of(request: Request) -> Hub:
     hub: Hub = request.app.state.hub
     return hub
@@ -73,10 +80,10 @@ def handled(endpoint: Endpoint) -> Endpoint:
     return answer
 
 
-def query_of(request: Request, *names: str) -> dict[str, str]:
+def query_of(request: Request, *names: str) -> Query:
     """The query's values of these names that are not empty, harmless for any database."""
     values = {name: clean(request.query_params.get(name, "")) for name in names}
-    return {name: value for name, value in values.items() if value}
+    return Query({name: value for name, value in values.items() if value})
 
 
 def clean(value: str) -> str:

@@ -133,10 +133,10 @@ def height_of(number: int, top: int) -> float:
 
 
 def round_up(number: int) -> int:
-    """The next number that reads well: 2, 4, 10, 20, 40, 100 …"""
+    """The next number that reads well: 2, 4, 6, 8, 10, 20, 40 …"""
     size = 1
     while True:
-        for step in (2, 4, 10):
+        for step in (2, 4, 6, 8, 10):
             if number <= step * size:
                 return step * size
         size *= 10

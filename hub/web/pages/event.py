@@ -1,5 +1,6 @@
 """`/events/{id}`: all that became of one event, and its replay along any routes, previewed first."""
 
+import re
 import shlex
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +19,17 @@ from hub.web.pages.asked import action, form_of, hub_of, missing, operator_page,
 from hub.web.pages.events import webhook_url
 from hub.web.pages.live import live_of, marks_of
 from hub.web.people import person_of
-from hub.web.plain import whole_event_json
+from hub.web.plain import held_by, whole_event_json
 from hub.web.rendering import render
 
 DONE = {"delivered", "dead", "skipped"}
-OPEN = {"pending", "held"}
 LONGEST_COMMAND = 8_192
+OUTCOMES = {
+    None: "is under way", "delivered": "delivered", "try_again": "failed", "rejected": "failed for good",
+    "hold": "held it", "hold_route": "opened the breaker", "skip": "skipped it", "not_now": "not now", "lost": "lost",
+    "late": "ended late",
+}  # fmt: skip
+HINT = re.compile("; `hub [^`]+`$")
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,8 @@ async def index(request: Request) -> Response:
         command=command(hub, whole),
         size=len(whole.event.body or b""),
         routes=along_routes(whole, around),
+        configured=set(hub.config.routes),
+        outcomes=OUTCOMES,
         summary=summary(shown["deliveries"]),
     )
 
@@ -90,7 +98,8 @@ def standing_text(delivery: dict[str, Any], text: str) -> str:
             return str(done[-1]["note"] or "delivered") if done else "delivered"
         case ("dead" | "skipped", _) | ("held", None):
             return str(delivery["last_error"] or delivery["status"])
-    return text
+    # The route's state stands beside it, with its own page and buttons.
+    return HINT.sub("", text.removeprefix("held: "))
 
 
 def summary(deliveries: list[dict[str, Any]]) -> list[tuple[str, int]]:
@@ -132,20 +141,21 @@ def along_routes(whole: WholeEvent, around: Surroundings) -> list[Along]:
     """Every configured route, with what sending the event along it would mean."""
     taken = {one.delivery.route: one for one in whole.deliveries}
     reasons = not_taken(whole, around.routes)
+    held_up = reading.blocked(around.states.values(), around.routes)
     return [
-        along(taken[name], around) if name in taken else left_out(name, reasons.get(name))
+        along(taken[name], around, held_up) if name in taken else left_out(name, reasons.get(name))
         for name in sorted(around.routes)
     ]
 
 
-def along(one: WholeDelivery, around: Surroundings) -> Along:
+def along(one: WholeDelivery, around: Surroundings, held_up: dict[str, str]) -> Along:
     row = one.delivery
     done = next((effect for effect in reversed(one.effects)), None)
     can = row.status in DONE and row.lease_until is None
     late = can and around.routes[row.route].ordered and row.entity is not None
     sent = None if done is None else f"{done.name} {done.value}"
     text = "goes again, under the same key" if can else "is under way or waits, and stays as it is"
-    return Along(row.route, row.status, can, sent, late, text)
+    return Along(row.route, "held" if held_by(row, held_up) else row.status, can, sent, late, text)
 
 
 def left_out(route: str, reason: str | None) -> Along:

@@ -17,7 +17,10 @@ from hub.web.rendering import render
 SHOWN = 50
 SIGNATURE = "x-litekart-signature"
 RINGS = (("1", "rightly signed"), ("0", "not signed, or wrongly"))
-CAUSES = {401: "wrong signature", 404: "unknown store", 408: "too slow", 413: "too large", 415: "compressed"}
+CAUSES = {
+    400: "Not JSON", 401: "Wrong signature", 404: "Unknown store", 405: "Not posted", 408: "Too slow", 413: "Too large",
+    415: "Compressed", 422: "No event",
+}  # fmt: skip
 REMEDIES = {
     400: ("The body is not JSON.", "Look at the body below: something on its way may have changed it."),
     404: (
@@ -60,7 +63,7 @@ async def index(request: Request) -> Response:
         422 if problem else 200,
         asked=asked,
         problem=problem,
-        refused=[one | {"cause": CAUSES.get(one["status"], "no event")} for one in found.get("refused", [])],
+        refused=[one | {"cause": CAUSES.get(one["status"], "No event")} for one in found.get("refused", [])],
         before=found.get("before"),
         rings=RINGS,
         stores=[(name, name) for name in hub.config.stores],

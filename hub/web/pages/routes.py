@@ -62,12 +62,12 @@ async def one(request: Request) -> Response:
 
 def settings_of(redact: Any, settings: Any) -> list[tuple[str, str]]:
     """A connector's settings as its model dumps them, which masks secrets."""
-    return [(name, redact(value)) for name, value in flat(settings.model_dump(mode="json"))]
+    return [(name, redact(value)) for name, value in flat(settings.model_dump(mode="json", by_alias=True))]
 
 
 def terms_of(redact: Any, route: Any) -> list[tuple[str, str]]:
     """How the hub treats the route: all of its config but what the page shows by itself."""
-    dumped = route.model_dump(mode="json")
+    dumped = route.model_dump(mode="json", by_alias=True)
     schedule = ", ".join(dumped["retry"]["schedule"]) or "none: one attempt alone"
     terms = {name: value for name, value in dumped.items() if name not in OWN}
     return [(name, redact(value)) for name, value in flat(terms)] + [("retry.schedule", schedule)]

@@ -11,7 +11,8 @@ function localTimes(within) {
     if (Number.isNaN(at.getTime()) || time.dataset.local) continue;
     const two = (number) => String(number).padStart(2, "0");
     const clock = `${two(at.getHours())}:${two(at.getMinutes())}`;
-    const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+    const year = at.getFullYear() === new Date().getFullYear() ? undefined : "numeric";
+    const day = at.toLocaleDateString(undefined, { day: "numeric", month: "short", year });
     time.title = time.dateTime.replace("T", " ").replace("Z", " UTC");
     time.textContent = "hour" in time.dataset ? clock : `${day} ${clock}:${two(at.getSeconds())}`;
     time.dataset.local = zone.formatToParts(at).find((part) => part.type === "timeZoneName")?.value ?? "local";
