@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import uvicorn
@@ -25,6 +26,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+BLOCKS = {"p", "div", "dt", "dd", "td", "th", "li", "h1", "h2", "h3", "option", "label", "button", "details"}
 VOID = {"meta", "link", "input", "br", "img", "hr"}
 
 
@@ -74,17 +76,19 @@ class Browser:
         assert answer.status_code == status, f"{path}: {answer.status_code} {answer.text[:2000]}"
         return Page(answer)
 
-    async def post(self, path: str, status: int = 200, **fields: Any) -> "Page":
+    async def post(self, path: str, expected: int = 200, /, **fields: Any) -> "Page":
         """Post a form; the page that one is sent on to."""
-        answer = await self.client.post(path, data=fields, follow_redirects=True)
-        assert answer.status_code == status, f"{path}: {answer.status_code} {answer.text[:2000]}"
-        assert status != 200 or [one.status_code for one in answer.history] == [303]
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        body = urlencode(fields, doseq=True)
+        answer = await self.client.post(path, content=body, headers=form, follow_redirects=True)
+        assert answer.status_code == expected, f"{path}: {answer.status_code} {answer.text[:2000]}"
+        assert expected != 200 or [one.status_code for one in answer.history] == [303]
         return Page(answer)
 
-    async def submit(self, page: "Page", action: str, status: int = 200, **more: Any) -> "Page":
+    async def submit(self, page: "Page", action: str, expected: int = 200, /, **more: Any) -> "Page":
         """Post the form of a page that goes to `action`, as it stands there."""
         fields = page.form(action)
-        return await self.post(action, status, **fields | more)
+        return await self.post(action, expected, **fields | more)
 
 
 class Page(HTMLParser):
@@ -104,6 +108,8 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
         self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag in BLOCKS:
+            self._text.append(" ")
         if tag not in VOID:
             self._open.append(tag)
 

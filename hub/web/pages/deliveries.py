@@ -158,8 +158,8 @@ async def start(request: Request) -> Response:
     as_new = form.get("as_new") == "1"
     if as_new and form.get("sure") != "1":
         raise api.WrongUsage("to send again what was sent before, say that you are sure of it")
-    arguments = given(form) | {"as_new": as_new, "who": person_of(request).name}
-    started = await api.replay_start(hub_of(request), arguments | ({"pace": pace} if (pace := pace_of(form)) else {}))
+    arguments = given(form) | {"as_new": as_new, "who": person_of(request).name, "pace": pace_of(form)}
+    started = await api.replay_start(hub_of(request), arguments)
     return see(f"/replays/{started['id']}", done="replayed")
 
 
