@@ -43,8 +43,12 @@ ACTIONS = {
     "held": ("release", "cancel"),
 } | dict.fromkeys(DONE, ("replay",)) | dict.fromkeys(("pending", "paused", "broken", "gone"), ("cancel",))  # fmt: skip
 WORDS = {
-    "status": "that are {}", "route": "on route {}", "store": "of store {}", "entity": "about {}",
-    "error_key": "with the reason {}", "since": "made since {}", "until": "made until {}",
+    "status": "that are", "route": "on route", "store": "of store", "entity": "about",
+    "error_key": "with the reason", "since": "made since", "until": "made until",
+}  # fmt: skip
+STATUS_WORDS = {
+    "held": "held, for whatever reason", "paused": "held by a paused route", "broken": "held by an open breaker",
+    "gone": "held by a route that is gone from the config",
 }  # fmt: skip
 EVENT_ID = re.compile("evt_[0-9a-f]{1,64}", re.ASCII)
 SHOWN = 50
@@ -119,7 +123,11 @@ def in_words(exact: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The very filter in words: each part with what comes before its value."""
     ids = exact.get("ids", ())
     said = [(f"{len(ids)} chosen by id", "")] if ids else []
-    return said + [(WORDS[name].partition("{}")[0].strip(), str(exact[name])) for name in PARTS if exact.get(name)]
+    for name in PARTS:
+        if exact.get(name):
+            value = STATUS_WORDS.get(exact[name], exact[name]) if name == "status" else exact[name]
+            said.append((WORDS[name], str(value)))
+    return said
 
 
 def given(form: Form) -> dict[str, Any]:

@@ -155,6 +155,9 @@ def along(one: WholeDelivery, around: Surroundings, held_up: dict[str, str]) -> 
     late = can and around.routes[row.route].ordered and row.entity is not None
     sent = None if done is None else f"{done.name} {done.value}"
     text = "goes again, under the same key" if can else "is under way or waits, and stays as it is"
+    if can and row.status == "delivered":
+        # Nothing was remembered of what it did, so that nothing but the key can keep it from being done twice.
+        text = "was delivered and goes again under the same key; the other side may do it a second time"
     return Along(row.route, "held" if held_by(row, held_up) else row.status, can, sent, late, text)
 
 

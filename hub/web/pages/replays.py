@@ -6,9 +6,7 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hub.clock import id_at
 from hub.store import replays
-from hub.store.reading import SLACK
 from hub.store.routes import audit_of_replay
 from hub.web import api
 from hub.web.pages.asked import action, hub_of, listed, missing, page, path_of, query_of, see
@@ -35,7 +33,8 @@ async def one(request: Request) -> Response:
         row = replays.get(connection, replay_id)
         if row is None:
             return None
-        lines = audit_of_replay(connection, replay_id, id_at("aud", row.at - SLACK))
+        # Ids begin with their time, and the line was written right after the replay.
+        lines = audit_of_replay(connection, replay_id, f"aud_{replay_id[4:20]}")
         return api.replay_json(row) | {
             "became": replays.became(connection, replay_id),
             "mark": marks_of(connection, [replay_id])[replay_id],
