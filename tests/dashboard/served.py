@@ -27,6 +27,7 @@ POLICY = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 BLOCKS = {"p", "div", "dt", "dd", "td", "th", "li", "h1", "h2", "h3", "option", "label", "button", "details"}
+ENDS_P = {"p", "div", "details", "pre", "ul", "ol", "dl", "table", "form", "section", "article", "h1", "h2", "h3"}
 VOID = {"meta", "link", "input", "br", "img", "hr"}
 
 
@@ -108,6 +109,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: Sequence[tuple[str, str | None]]) -> None:
         self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        assert tag not in ENDS_P or "p" not in self._open, f"<{tag}> in a paragraph: a browser would end that there"
         if tag in BLOCKS:
             self._text.append(" ")
         if tag not in VOID:
