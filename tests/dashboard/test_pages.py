@@ -46,6 +46,13 @@ async def scene(day: tuple[Path, Scene], tmp_path: Path) -> AsyncIterator[tuple[
         yield lab, where
 
 
+@pytest.fixture
+async def one_lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    """A lab on SQLite alone, for what no query decides."""
+    async with open_lab(tmp_path, f"sqlite:///{tmp_path}/hub.db") as made:
+        yield made
+
+
 def written(text: str) -> str:
     """A hostile string as far as a page must show it: before the first character that has to be named instead."""
     return " ".join(text.partition("\x00")[0].partition("\u202e")[0].partition("\u200b")[0].split())[:60]
@@ -126,9 +133,9 @@ async def test_a_viewer_is_refused_every_post(tmp_path: Path, database_url: str)
 
 
 @pytest.mark.parametrize(("path", "said"), EMPTY.items(), ids=EMPTY)
-async def test_empty_states_say_what_to_do(lab: Lab, path: str, said: str) -> None:
-    await lab.alive()
-    async with looking(lab.hub) as browser:
+async def test_empty_states_say_what_to_do(one_lab: Lab, path: str, said: str) -> None:
+    await one_lab.alive()
+    async with looking(one_lab.hub) as browser:
         page = await browser.get(path)
         accessible(page)
         assert said in page.text
@@ -191,18 +198,18 @@ async def test_what_is_not_there(lab: Lab) -> None:
         await browser.post("/routes/none/pause", 409, reason="x")
 
 
-async def test_forms_are_bounded(lab: Lab) -> None:
-    async with looking(lab.hub) as browser:
+async def test_forms_are_bounded(one_lab: Lab) -> None:
+    async with looking(one_lab.hub) as browser:
         path = "/routes/one/pause"
         assert (await browser.client.post(path, json={"reason": "x"})).status_code == 415
         assert (await browser.client.post(path, data={"reason": "w" * 300_000})).status_code == 413
         many = {f"x{number}": "1" for number in range(2_001)}
         assert (await browser.client.post(path, data=many)).status_code == 400
-        assert (await lab.state()).paused_at is None
+        assert (await one_lab.state()).paused_at is None
 
 
-async def test_a_flash_says_only_its_fixed_texts(lab: Lab) -> None:
-    async with looking(lab.hub) as browser:
+async def test_a_flash_says_only_its_fixed_texts(one_lab: Lab) -> None:
+    async with looking(one_lab.hub) as browser:
         assert "1,234 released." in (await browser.get("/deliveries?done=released&n=1234")).text
         assert "0 released." in (await browser.get("/deliveries?done=released&n=<b>")).text
         page = await browser.get("/deliveries?done=<b>hello</b>")
@@ -210,8 +217,8 @@ async def test_a_flash_says_only_its_fixed_texts(lab: Lab) -> None:
         assert "hello" not in page.text
 
 
-async def test_the_static_files(lab: Lab) -> None:
-    async with looking(lab.hub) as browser:
+async def test_the_static_files(one_lab: Lab) -> None:
+    async with looking(one_lab.hub) as browser:
         for name, kind in (("hub.css", "text/css"), ("hub.js", "javascript"), ("icon.svg", "image/svg")):
             answer = await browser.client.get(f"/static/{name}")
             assert (answer.status_code, kind in answer.headers["content-type"]) == (200, True)
