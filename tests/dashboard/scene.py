@@ -19,7 +19,7 @@ from hub.errors import Hold, HoldRoute, NotAnEvent, NotAuthenticated, Outcome, R
 from hub.event import EVENT_TYPES, parse
 from hub.receive import Incoming, Receiving, new_event
 from hub.replay import pause_route, start_replay
-from hub.store import DELIVERY, EVENT, REPEAT, STAT
+from hub.store import DELIVERY, EVENT, REFUSED, REPEAT, STAT
 from hub.store.effects import NewEffect, put_effects
 from hub.store.events import keep_events
 from hub.store.records import record
@@ -102,6 +102,8 @@ class Scene:
     held: str = ""
     repeated: str = ""
     replay: str = ""
+    refused: str = ""
+    signed: str = ""
     hostile: list[str] = field(default_factory=list)
 
 
@@ -305,5 +307,8 @@ def name_them(connection: Connection, scene: Scene) -> None:
     for status, route in (("delivered", "erp"), ("dead", "erp"), ("held", "reorder")):
         query = select(DELIVERY.c.event_id).where(DELIVERY.c.status == status, DELIVERY.c.route == route)
         setattr(scene, status, connection.execute(query.order_by(DELIVERY.c.id.desc()).limit(1)).scalar_one())
+    for name, signed in (("refused", False), ("signed", True)):
+        first = select(REFUSED.c.id).where(REFUSED.c.signed.is_(signed)).order_by(REFUSED.c.id).limit(1)
+        setattr(scene, name, connection.execute(first).scalar_one())
     assert connection.execute(select(EVENT.c.id).where(EVENT.c.repeats > 0)).scalars().all()
     assert connection.execute(select(REPEAT.c.id)).scalars().all()

@@ -44,6 +44,8 @@ def pages(scene: Scene) -> dict[str, str]:
         "route-broken": "/routes/crm",
         "route-paused": "/routes/warehouse",
         "refused": "/refused",
+        "refused-one": f"/refused/{scene.refused}",
+        "refused-signed": f"/refused/{scene.signed}",
         "audit": "/audit",
         "wrong-filter": "/events?since=yesterday",
     }

@@ -84,6 +84,7 @@ async def one(request: Request) -> Response:
         request,
         "refusal.html",
         one=shown,
+        cause=CAUSES.get(shown["status"], "No event"),
         wrong=wrong,
         remedy=remedy,
         pretty=pretty(shown["body"]),
