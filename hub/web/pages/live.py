@@ -30,6 +30,7 @@ LOOK_EVERY = 1.0
 QUIET_AFTER = 15.0
 # A stream ends after this time and the browser opens it anew: who has been logged out meanwhile is refused then.
 LASTS = 300.0
+ENDS_WITHIN = 1.0
 MOST_STREAMS = 50
 REPLAY = "rpl_"
 NEWEST = 50
@@ -58,6 +59,7 @@ class Live:
     watched: list[str | None] = field(default_factory=list)
     looked: asyncio.Condition = field(default_factory=asyncio.Condition)
     looking: "asyncio.Task[None] | None" = None
+    enough: asyncio.Event = field(default_factory=asyncio.Event)
 
     def events(self, store: str | None, kind: str | None) -> Response:
         """A stream of the newest events' rows."""
@@ -81,9 +83,9 @@ class Live:
 
         def news() -> bytes | None:
             mark = self.marks.get(key)
-            if mark is None or mark == known[-1]:
+            if mark is None or mark == known[0]:
                 return None
-            known.append(mark)
+            known[0] = mark
             return message("changed", key)
 
         return self._stream(key, news)
@@ -96,26 +98,31 @@ class Live:
     def begin(self, key: str | None) -> None:
         self.watched.append(key)
         if self.looking is None:
-            self.looking = asyncio.create_task(self._look_forever(), name="live")
+            self.enough = asyncio.Event()
+            self.looking = asyncio.create_task(self._look_until(self.enough), name="live")
 
     async def end(self, key: str | None) -> None:
         self.watched.remove(key)
-        if not self.watched and self.looking is not None:
-            looking, self.looking = self.looking, None
-            looking.cancel()
-            with suppress(asyncio.CancelledError):
-                await looking
-            self.rows, self.marks = {}, {}
+        if self.watched or self.looking is None:
+            return
+        looking, self.looking = self.looking, None
+        self.rows, self.marks = {}, {}
+        self.enough.set()
+        # A look under way may finish: one that is cut off costs a connection to the database.
+        await asyncio.wait({looking}, timeout=LOOK_EVERY)
+        looking.cancel()
 
-    async def _look_forever(self) -> None:
-        while True:
+    async def _look_until(self, enough: asyncio.Event) -> None:
+        while not enough.is_set():
             try:
                 await self._look()
             except HubError as trouble:
                 log.warning("live.waiting", reason=str(trouble))
             except Exception:
                 log.exception("live.fault")
-            await asyncio.sleep(LOOK_EVERY)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY):
+                    await enough.wait()
 
     async def _look(self) -> None:
         keys = {key for key in self.watched if key is not None}
@@ -190,15 +197,17 @@ class Stream(Response):
         ends = [asyncio.create_task(one) for one in (gone(receive), scope["state"]["stopping"].wait())]
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            sending = asyncio.create_task(self._send_forever(send))
-            await asyncio.wait({*ends, sending}, timeout=LASTS, return_when=asyncio.FIRST_COMPLETED)
-            ends.append(sending)
-            await send({"type": "http.response.body", "body": b""})
+            ends.append(asyncio.create_task(self._send_forever(send)))
+            await asyncio.wait(ends, timeout=LASTS, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in ends:
                 task.cancel()
             await asyncio.gather(*ends, return_exceptions=True)
             await self.live.end(self.key)
+        # A client that does not read keeps nobody waiting.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ENDS_WITHIN):
+                await send({"type": "http.response.body", "body": b""})
 
     async def _send_forever(self, send: Send) -> None:
         await send({"type": "http.response.body", "body": b": live\n\n", "more_body": True})
