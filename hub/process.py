@@ -66,10 +66,17 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listens = asyncio.Event()
+        self.stopping = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        # Every request finds it in its state, so that an answer without end ends when the server does.
+        self.lifespan.state["stopping"] = self.stopping
         await super().startup(sockets)
         self.listens.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.stopping.set()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -325,8 +332,8 @@ def bound(host: str, port: int, section: str = "server") -> socket.socket:
     except socket.gaierror as error:
         sock.close()
         raise ConfigError(
-            f"{section}: {host} cannot be resolved ({error.strerror}); set {section}.host to an address of this machine,"
-            " such as 127.0.0.1, or 0.0.0.0 for all"
+            f"{section}: {host} cannot be resolved ({error.strerror}); set {section}.host to an address of this"
+            " machine, such as 127.0.0.1, or 0.0.0.0 for all"
         ) from None
     except OSError as error:
         sock.close()

@@ -1,7 +1,7 @@
 """Sending again on purpose, and the other things a person does to deliveries and routes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -11,9 +11,10 @@ from hub.database import Conflict
 from hub.errors import CommandError, Unavailable
 from hub.runtime import Hub
 from hub.sandbox import near
-from hub.store import replays, routes
-from hub.store.reading import blocked_routes, get_delivery
+from hub.store import reading, replays, routes
+from hub.store.reading import DeliveryFilter, blocked_routes, get_delivery
 from hub.store.replays import BATCH, Filter
+from hub.store.routes import Bulk
 
 log = structlog.get_logger()
 
@@ -99,6 +100,28 @@ async def _advance(hub: Hub, replay_id: str) -> None:
     hub.bells.ring("replay", *(f"deliver:{route}" for route in due))
 
 
+async def replay_event(
+    hub: Hub, who: str, event_id: str, chosen: Sequence[str], *, as_new: bool = False
+) -> tuple[str, list[str]]:
+    """Send one event along these routes, also ones it did not take; the replay's id, and the routes left as they are.
+
+    Raises CommandError: no such event or route, or its body is gone.
+    """
+    for route in chosen:
+        _known(hub, route)
+    body = await hub.database.read(lambda connection: reading.has_body(connection, event_id))
+    if body is None:
+        raise CommandError(f"{event_id}: there is no such event")
+    if not body:
+        raise CommandError(f"{event_id}: its body was dropped when it was old, so it cannot be sent again")
+    terms = hub.terms()
+    replay_id, untouched = await hub.database.write(
+        lambda c: replays.replay_event(c, hub.now(), who, event_id, chosen, terms, as_new=as_new)
+    )
+    hub.bells.ring(*(f"deliver:{route}" for route in chosen))
+    return replay_id, untouched
+
+
 async def stop_replay(hub: Hub, who: str, replay_id: str) -> int:
     """Stop a replay half-way; how many deliveries are as they were before."""
     if await hub.database.read(lambda connection: replays.get(connection, replay_id)) is None:
@@ -161,6 +184,25 @@ async def cancel_route(hub: Hub, who: str, route: str) -> list[str]:
     """Skip all that is pending or held on a route, also one that is gone from the config."""
     waiting = await hub.database.read(lambda connection: routes.open_ids(connection, route))
     return await cancel_deliveries(hub, who, waiting)
+
+
+async def count_open(hub: Hub, action: str, found: DeliveryFilter) -> int:
+    """How many deliveries `change_matching` would release or cancel."""
+    return await hub.database.read(lambda c: routes.count_open(c, action, found, hub.config.routes))
+
+
+async def change_matching(hub: Hub, bulk: Bulk) -> int:
+    """Release or cancel all that match and were there when it began, in batches; how many those were."""
+    until = min(bulk.found.until or hub.now(), hub.now())
+    bulk = replace(bulk, found=replace(bulk.found, until=until))
+    while not bulk.ended:
+        bulk = await _change_some(hub, bulk)
+    hub.bells.ring(*(f"deliver:{route}" for route in bulk.routes))
+    return bulk.count
+
+
+async def _change_some(hub: Hub, bulk: Bulk) -> Bulk:
+    return await hub.database.write(lambda c: routes.change_some(c, hub.now(), bulk, hub.config.routes))
 
 
 def _known(hub: Hub, route: str) -> None:

@@ -269,7 +269,7 @@ def accept(
     as_json: AsJson = False,
 ) -> None:
     """Let a refused request in after all: verified and parsed again with today's config."""
-    result = ask(config, "refused.accept", {"id": id})
+    result = ask(config, "refused.accept", {"id": id, "who": me()})
     if as_json:
         show_json(result)
     else:

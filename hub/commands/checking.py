@@ -1,56 +1,26 @@
 """`hub check`: can it work? The config, the database, Redis, and what each route's connector says."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import structlog
 import typer
 
-from hub.client import Guard, connect, open_client
-from hub.clock import new_id, system_time
 from hub.commands.asking import CONFIG, AsJson, ConfigPath, command_config
 from hub.commands.output import show_json, show_table
-from hub.config import Config, Route
-from hub.connector import Context, Effect, Event
+from hub.config import Config
 from hub.database import assert_durable
-from hub.errors import ConfigError, HubError
+from hub.errors import ConfigError
 from hub.jobs import FAILURES, client, hang_up, settings_of
-from hub.language import compile_template, names_for
 from hub.models import SCHEMA
-from hub.outcome import is_fault, outcome_of
 from hub.process import asking, exclusive, opened_database, require_writable, running_socket
 from hub.redaction import redactor
 from hub.store.contents import version
-from hub.testing.samples import event_of, sample
+from hub.trying import Finding, check_route, told
 from hub.valkey import binary
 
 BRIEFLY = 0.5
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked at: its name, whether it is well, and a sentence."""
-
-    name: str
-    ok: bool
-    text: str
-
-
-class NoEffects:
-    """Effects for a check: there are none, and none are kept."""
-
-    async def get(self, name: str) -> Effect | None:
-        return None
-
-    async def put(self, name: str, value: str, url: str | None = None) -> None:
-        return None
-
-    async def once(self, name: str, make: Callable[[], Awaitable[Effect]]) -> Effect:
-        return await make()
 
 
 def check(
@@ -83,20 +53,9 @@ async def look(path: Path, offline: bool) -> list[Finding]:
     if offline:
         return [*findings, await told("redis", embedded(config))]
     outside = [told("database", database(config)), told("redis", redis(config))]
-    outside += [told(f"route {name}", connector(config, name, route)) for name, route in config.routes.items()]
+    outside += [told(f"route {name}", check_route(config, name, route)) for name, route in config.routes.items()]
     redact = redactor(config.secrets())
     return [*findings, *(Finding(one.name, one.ok, redact(one.text)) for one in await asyncio.gather(*outside))]
-
-
-async def told(name: str, sentence: Awaitable[str]) -> Finding:
-    """The sentence, or why there is none."""
-    try:
-        return Finding(name, True, await sentence)
-    except HubError as error:
-        return Finding(name, False, str(error))
-    except Exception as error:
-        reason = outcome_of(error, system_time()).reason if not is_fault(error) else f"a fault: {type(error).__name__}"
-        return Finding(name, False, reason)
 
 
 async def database(config: Config) -> str:
@@ -151,33 +110,3 @@ async def redis(config: Config) -> str:
     finally:
         await hang_up(asked)
     return "answers"
-
-
-async def connector(config: Config, name: str, route: Route) -> str:
-    """What the route's connector says of itself."""
-    guard = Guard(config.network.allow)
-    timeout: float = route.timeout.total_seconds()
-    asked = route.connector_class(route.settings)
-    event = event_of(sample("order.placed"), next(iter(config.stores)))
-    async with open_client(guard, timeout=timeout) as http, asyncio.timeout(timeout):
-        context = Context(
-            route=name,
-            store=event.store,
-            key=new_id("chk"),
-            attempt=1,
-            timeout=timeout,
-            http=http,
-            connect=partial(connect, guard, timeout=timeout),
-            effects=NoEffects(),
-            entity_effects=NoEffects(),
-            render=partial(render, config, event),
-            log=structlog.get_logger(),
-            now=system_time,
-            public_url=config.server.public_url,
-        )
-        return await asked.check(context)
-
-
-def render(config: Config, event: Event, template: str, *, html: bool = False, **more: Any) -> str:
-    names = names_for(event, public_url=config.server.public_url)
-    return compile_template(template, html=html).render({**names, **more})

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Row,
     Select,
     and_,
+    exists,
     func,
     literal,
     literal_column,
@@ -33,6 +34,8 @@ from hub.store.refusals import refused_since
 PENDING = text("delivery.status = 'pending'")
 STUCK = text("delivery.status IN ('dead', 'held')")
 FEW = 5_000
+# How many events one page looks through for those with a certain outcome.
+LOOKED_THROUGH = 2_000
 # How far the clock that made an id may be from the hub's: a machine that is wrong by hours still loses nothing here.
 SLACK = timedelta(days=1)
 SAMPLED = 1_000
@@ -59,7 +62,7 @@ class EventFilter:
 class DeliveryFilter:
     """Which deliveries. `status` is one of the stored ones, or `paused`, `broken`, `gone`: held by their route.
 
-    `held` means those three too.
+    `held` means those three too. `ids` are deliveries'.
     """
 
     status: str | None = None
@@ -69,6 +72,7 @@ class DeliveryFilter:
     error_key: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,56 @@ def list_events(
     if before is not None:
         query = query.where(EVENT.c.seq < before)
     return list(connection.execute(query.order_by(EVENT.c.seq.desc()).limit(limit)).all())
+
+
+def list_events_by_outcome(
+    connection: Connection,
+    found: EventFilter,
+    outcome: str,
+    configured: Collection[str],
+    limit: int = 50,
+    before: int | None = None,
+) -> tuple[list[Row[Any]], int | None]:
+    """Events with that outcome, newest first, and the `before` of the next page, None if there is none.
+
+    `outcome`: one of their deliveries is `dead`, `held` or `pending` as shown; all are `delivered`; or `not_taken`,
+    none was made. A page looks through a bounded number of events: it may be short, even empty, with more to come.
+    """
+    held_up = blocked_routes(connection, configured)
+    conditions = _event_conditions(connection, found)
+    if before is not None:
+        conditions.append(EVENT.c.seq < before)
+    if outcome in {"dead", "held", "pending"}:
+        ids = union_all(*(select(DELIVERY.c.event_id).where(*each) for each in status_conditions(outcome, held_up)))
+        counted = select(func.count()).select_from(ids.limit(FEW + 1).subquery())
+        if connection.execute(counted).scalar_one() <= FEW:
+            query: Select[Any] = select(*EVENT_COLUMNS).where(*conditions, EVENT.c.id.in_(ids))
+            rows = connection.execute(query.order_by(EVENT.c.seq.desc()).limit(limit)).all()
+            return list(rows), rows[-1].seq if len(rows) == limit else None
+    near = select(*EVENT_COLUMNS).where(*conditions).order_by(EVENT.c.seq.desc()).limit(LOOKED_THROUGH).subquery()
+    query = select(near).where(_came_to(outcome, near.c, held_up)).order_by(near.c.seq.desc()).limit(limit)
+    rows = connection.execute(query).all()
+    if len(rows) == limit:
+        return list(rows), rows[-1].seq
+    seen = connection.execute(select(func.count(), func.min(near.c.seq)).select_from(near)).one()
+    return list(rows), seen[1] if seen[0] == LOOKED_THROUGH else None
+
+
+def _came_to(outcome: str, event: Any, held_up: Collection[str]) -> Any:
+    """The condition that an event's deliveries came to that outcome."""
+    ours = DELIVERY.c.event_id == event.id
+    held = and_(DELIVERY.c.status == "pending", DELIVERY.c.route.in_(held_up), DELIVERY.c.lease_until.is_(None))
+    match outcome:
+        case "dead":
+            return exists().where(ours, DELIVERY.c.status == "dead")
+        case "held":
+            return exists().where(ours, or_(DELIVERY.c.status == "held", held))
+        case "pending":
+            return exists().where(ours, DELIVERY.c.status == "pending", ~held)
+        case "delivered":
+            done = exists().where(ours, DELIVERY.c.status == "delivered")
+            return and_(done, ~exists().where(ours, DELIVERY.c.status.not_in(("delivered", "skipped"))))
+    return and_(event.fanned_out_at.is_not(None), ~exists().where(ours))
 
 
 def _event_conditions(connection: Connection, found: EventFilter) -> list[Any]:
@@ -222,21 +276,24 @@ def list_deliveries(
     before: str | None = None,
 ) -> list[Row[Any]]:
     """Deliveries with their event's `type`, newest first. `before`: only those with a smaller id."""
-    conditions = _delivery_conditions(found)
+    conditions = delivery_conditions(found)
     if before is not None:
         conditions.append(DELIVERY.c.id < before)
     rows: list[Row[Any]] = []
-    for status in _status_conditions(found.status, blocked_routes(connection, configured)):
+    for status in status_conditions(found.status, blocked_routes(connection, configured)):
         rows += connection.execute(_page(connection, found, [*status, *conditions], limit)).all()
     return sorted(rows, key=lambda row: str(row.id), reverse=True)[:limit]
 
 
-def _delivery_conditions(found: DeliveryFilter) -> list[Any]:
+def delivery_conditions(found: DeliveryFilter) -> list[Any]:
+    """The filter, its status apart, as conditions on deliveries."""
     conditions: list[Any] = [
         DELIVERY.c[name] == getattr(found, name)
         for name in ("route", "store", "entity", "error_key")
         if getattr(found, name) is not None
     ]
+    if found.ids:
+        conditions.append(DELIVERY.c.id.in_(found.ids))
     if found.entity is not None:
         conditions += [DELIVERY.c.event_id.in_(ids) for ids in _ids_of_entity(found.entity)]
     if found.since is not None:
@@ -246,7 +303,7 @@ def _delivery_conditions(found: DeliveryFilter) -> list[Any]:
     return conditions
 
 
-def _status_conditions(status: str | None, blocked: dict[str, str]) -> list[list[Any]]:
+def status_conditions(status: str | None, blocked: dict[str, str]) -> list[list[Any]]:
     """Conditions that together make the shown status; each list goes by one index."""
     waiting = DELIVERY.c.lease_until.is_(None)
     match status:
@@ -282,6 +339,11 @@ def get_event(connection: Connection, event_id: str) -> WholeEvent | None:
         return None
     repeats = connection.execute(select(REPEAT).where(REPEAT.c.event_id == event_id).order_by(REPEAT.c.id)).all()
     return WholeEvent(event, _whole(connection, deliveries_of(connection, [event_id])), list(repeats))
+
+
+def has_body(connection: Connection, event_id: str) -> bool | None:
+    """Whether an event still has its body; None if there is no such event."""
+    return connection.execute(select(EVENT.c.body.is_not(None)).where(EVENT.c.id == event_id)).scalar()
 
 
 def get_delivery(connection: Connection, delivery_id: str) -> WholeDelivery | None:

@@ -69,14 +69,39 @@ def get_refused(connection: Connection, refused_id: str) -> Row[Any] | None:
     return connection.execute(select(REFUSED).where(REFUSED.c.id == refused_id)).first()
 
 
-def list_refused(connection: Connection, limit: int) -> list[Row[Any]]:
+def list_refused(
+    connection: Connection,
+    limit: int,
+    before: str | None = None,
+    signed: bool | None = None,
+    store: str | None = None,
+) -> list[Row[Any]]:
     """The newest refusals first, without their headers and bodies; `size` is the kept body's, in bytes.
 
-    The bodies of one page would be tens of megabytes.
+    Of both rings unless `signed` names one. `before`: only those with a smaller id. The bodies of one page would be
+    tens of megabytes.
     """
     columns: list[ColumnElement[Any]] = [column for column in REFUSED.c if column.name not in {"headers", "body"}]
     columns.append(func.length(REFUSED.c.body).label("size"))
-    return list(connection.execute(select(*columns).order_by(REFUSED.c.id.desc()).limit(limit)).all())
+    conditions: list[Any] = [] if signed is None else [REFUSED.c.signed.is_(signed)]
+    if store is not None:
+        conditions.append(REFUSED.c.store == store)
+    if before is not None:
+        conditions.append(REFUSED.c.id < before)
+    query = select(*columns).where(*conditions).order_by(REFUSED.c.id.desc()).limit(limit)
+    return list(connection.execute(query).all())
+
+
+def senders(connection: Connection, since: datetime, most: int) -> list[Row[Any]]:
+    """Who was refused since then, most often first: store, status, reason, remote, number, and the last time.
+
+    Counted among the kept ones: of a flood at least as many as its ring holds.
+    """
+    cause = (REFUSED.c.store, REFUSED.c.status, REFUSED.c.reason, REFUSED.c.remote)
+    count = func.count()
+    query = select(*cause, count.label("number"), func.max(REFUSED.c.at).label("last_at")).group_by(*cause)
+    kept = query.where(REFUSED.c.at >= since, REFUSED.c.event_id.is_(None))
+    return list(connection.execute(kept.order_by(count.desc(), *cause).limit(most)).all())
 
 
 def mark_accepted(connection: Connection, refused_id: str, event_id: str) -> None:

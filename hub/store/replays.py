@@ -15,6 +15,7 @@ from hub.store.fan_out import RouteTerms, new_delivery
 from hub.store.routes import audit
 
 BATCH = 500
+MOST_COUNTED = 20_000
 STUCK = ("dead", "held")
 DONE = ("delivered", "dead", "skipped")
 MOVED = "moved"
@@ -228,6 +229,44 @@ def start(
     return replay_id
 
 
+def replay_event(
+    connection: Connection,
+    now: datetime,
+    who: str,
+    event_id: str,
+    chosen: Sequence[str],
+    terms: dict[str, RouteTerms],
+    *,
+    as_new: bool = False,
+) -> tuple[str, list[str]]:
+    """Send one event along these routes now, whatever their conditions; makes the deliveries that are missing.
+
+    The replay's id, and the routes on which it is under way already or waits, which stay as they are.
+    """
+    event = connection.execute(select(EVENT).where(EVENT.c.id == event_id).with_for_update()).one()
+    only = chosen[0] if len(chosen) == 1 else None
+    replay_id = new_id("rpl")
+    values = {"id": replay_id, "who": who, "at": now, "filter": Filter(ids=(event_id,)).as_json(), "to_route": only}
+    connection.execute(REPLAY.insert().values(**values, as_new=as_new, state="done", cursor="", total=0, done=0))
+    replay = connection.execute(select(REPLAY).where(REPLAY.c.id == replay_id)).one()
+    taken = select(DELIVERY).where(DELIVERY.c.event_id == event_id).order_by(DELIVERY.c.id).with_for_update()
+    there = {row.route: row for row in connection.execute(taken)}
+    started = []
+    for route in chosen:
+        row = there.get(route)
+        if row is None:
+            _insert_along(connection, now, event, replay, route, now, terms[route])
+        elif row.status in DONE and row.lease_until is None:
+            again(connection, row, now, replay, terms.get(route))
+        else:
+            continue
+        started.append(route)
+    number = len(started)
+    connection.execute(update(REPLAY).where(REPLAY.c.id == replay_id).values(total=number, done=number))
+    audit(connection, now, who, "replay", replay=replay_id, event=event_id, routes=started, as_new=as_new)
+    return replay_id, [route for route in chosen if route not in started]
+
+
 def running(connection: Connection) -> list[str]:
     return list(connection.execute(select(REPLAY.c.id).where(REPLAY.c.state == "running")).scalars())
 
@@ -417,7 +456,19 @@ def along(
         if there.status in DONE and there.lease_until is None:
             again(connection, there, due, replay, terms)
         return
-    fresh = new_delivery(event, replay.to_route, terms, now)
+    _insert_along(connection, now, event, replay, replay.to_route, due, terms)
+
+
+def _insert_along(
+    connection: Connection,
+    now: datetime,
+    event: Row[Any],
+    replay: Row[Any],
+    route: str,
+    due: datetime,
+    terms: RouteTerms,
+) -> None:
+    fresh = new_delivery(event, route, terms, now)
     fresh |= {"next_attempt_at": due, "replay_id": replay.id, "before": {"status": None, "attempts": 0}}
     connection.execute(DELIVERY.insert().values(**fresh))
 

@@ -1,6 +1,7 @@
-"""What a person does to routes and single deliveries: pause, resume, release, cancel; and the audit of it."""
+"""What a person does to routes and deliveries: pause, resume, test, release, cancel; and the audit of it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -9,11 +10,42 @@ from sqlalchemy import Connection, Row, func, select, update
 from hub.clock import new_id
 from hub.store import AUDIT, DELIVERY, ROUTE_STATE, among
 from hub.store.claims import probe_at_once
+from hub.store.reading import PENDING, STUCK, DeliveryFilter, blocked_routes, delivery_conditions, status_conditions
+
+BATCH = 500
+MOST_MENTIONS = 500
 
 
-def audit(connection: Connection, now: datetime, who: str, action: str, **detail: Any) -> None:
-    """One line about what a person did."""
-    connection.execute(AUDIT.insert().values(id=new_id("aud"), at=now, who=who, action=action, detail=detail))
+def audit(connection: Connection, now: datetime, who: str, action: str, **detail: Any) -> str:
+    """One line about what a person did; its id."""
+    audit_id = new_id("aud")
+    connection.execute(AUDIT.insert().values(id=audit_id, at=now, who=who, action=action, detail=detail))
+    return audit_id
+
+
+def list_audit(
+    connection: Connection,
+    limit: int,
+    before: str | None = None,
+    who: str | None = None,
+    action: str | None = None,
+) -> list[Row[Any]]:
+    """What people did, newest first. `before`: only lines with a smaller id."""
+    conditions = [AUDIT.c[name] == value for name, value in (("who", who), ("action", action)) if value is not None]
+    if before is not None:
+        conditions.append(AUDIT.c.id < before)
+    return list(connection.execute(select(AUDIT).where(*conditions).order_by(AUDIT.c.id.desc()).limit(limit)).all())
+
+
+def get_audit(connection: Connection, audit_id: str) -> Row[Any] | None:
+    return connection.execute(select(AUDIT).where(AUDIT.c.id == audit_id)).first()
+
+
+def audit_of_replay(connection: Connection, replay_id: str, since: str) -> list[Row[Any]]:
+    """The lines about a replay, oldest first, looked for among those after the id `since`."""
+    found = select(AUDIT).where(AUDIT.c.id >= since, AUDIT.c.action.in_(("replay", "replay.stop")))
+    rows = connection.execute(found.order_by(AUDIT.c.id).limit(MOST_MENTIONS)).all()
+    return [row for row in rows if row.detail.get("replay") == replay_id]
 
 
 def pause(connection: Connection, now: datetime, route: str, who: str, reason: str | None) -> bool:
@@ -44,14 +76,23 @@ def resume(connection: Connection, now: datetime, route: str, who: str) -> bool:
     return True
 
 
+def tested(connection: Connection, now: datetime, route: str, who: str, passed: bool, text: str) -> str:
+    """Write down what a route's Test came to; where it passed, an open breaker is probed at once. The line's id."""
+    if passed:
+        connection.execute(
+            update(ROUTE_STATE)
+            .where(ROUTE_STATE.c.route == route, ROUTE_STATE.c.opened_at.is_not(None))
+            .values(probe_at=now, probe_wait=0.0)
+        )
+    return audit(connection, now, who, "test", route=route, passed=passed, text=text)
+
+
 def release(connection: Connection, now: datetime, delivery_id: str, who: str) -> str | None:
     """Let a held delivery go; its route, or None if it was not held."""
     route: str | None = connection.execute(
         update(DELIVERY)
         .where(DELIVERY.c.id == delivery_id, DELIVERY.c.status == "held")
-        .values(
-            status="pending", next_attempt_at=now, released_by=who, released_at=now, error_key=None, last_error=None
-        )
+        .values(**_released(now, who))
         .returning(DELIVERY.c.route)
     ).scalar()
     if route is not None:
@@ -64,13 +105,99 @@ def cancel(connection: Connection, now: datetime, delivery_ids: Sequence[str], w
     done = connection.execute(
         update(DELIVERY)
         .where(DELIVERY.c.id.in_(delivery_ids), DELIVERY.c.status.in_(("pending", "held")))
-        .values(status="skipped", next_attempt_at=None, error_key="cancelled", last_error=f"cancelled by {who}")
+        .values(**_cancelled(who))
         .returning(DELIVERY.c.id)
     ).scalars()
     cancelled = sorted(done)
     for delivery_id in cancelled:
         audit(connection, now, who, "cancel", delivery=delivery_id)
     return cancelled
+
+
+def _released(now: datetime, who: str) -> dict[str, Any]:
+    fresh = {"status": "pending", "next_attempt_at": now, "released_by": who, "released_at": now}
+    return fresh | {"error_key": None, "last_error": None}
+
+
+def _cancelled(who: str) -> dict[str, Any]:
+    reason = f"cancelled by {who}"
+    return {"status": "skipped", "next_attempt_at": None, "error_key": "cancelled", "last_error": reason}
+
+
+@dataclass(frozen=True)
+class Bulk:
+    """A release or cancel of many and how far it is: `count` were changed, up to the id `cursor`, on `routes`.
+
+    `filter` is what the audit keeps of it.
+    """
+
+    action: str
+    who: str
+    found: DeliveryFilter
+    filter: dict[str, Any]
+    cursor: str = ""
+    count: int = 0
+    routes: frozenset[str] = frozenset()
+    audit_id: str | None = None
+    ended: bool = False
+
+
+def count_open(connection: Connection, action: str, found: DeliveryFilter, configured: Collection[str]) -> int:
+    """How many deliveries a release (of what is held) or a cancel (of what is pending or held) would change."""
+    held_up = blocked_routes(connection, configured)
+    return sum(
+        connection.execute(select(func.count()).select_from(DELIVERY).where(*each)).scalar_one()
+        for each in _open_conditions(action, found, held_up)
+    )
+
+
+def _open_conditions(action: str, found: DeliveryFilter, held_up: dict[str, str]) -> list[list[Any]]:
+    """Conditions that together make what is meant; each list goes by one index."""
+    held = [STUCK, DELIVERY.c.status == "held"]
+    each: list[list[Any]] = []
+    if action == "release":
+        each = [held] if found.status in {None, "held"} else []
+    elif found.status is None:
+        each = [[PENDING], held]
+    elif found.status not in {"delivered", "dead", "skipped"}:
+        each = status_conditions(found.status, held_up)
+    return [[*one, *delivery_conditions(found)] for one in each]
+
+
+def change_some(connection: Connection, now: datetime, bulk: Bulk, configured: Collection[str]) -> Bulk:
+    """Release or cancel the next few that are meant, in the order of their ids; how far it is then.
+
+    All batches share one line in the audit.
+    """
+    held_up = blocked_routes(connection, configured)
+    ids: list[str] = []
+    for each in _open_conditions(bulk.action, bulk.found, held_up):
+        query = select(DELIVERY.c.id).where(*each, DELIVERY.c.id > bulk.cursor).order_by(DELIVERY.c.id).limit(BATCH)
+        ids += connection.execute(query).scalars()
+    ids = sorted(ids)[:BATCH]
+    release_them = bulk.action == "release"
+    done = connection.execute(
+        update(DELIVERY)
+        .where(DELIVERY.c.id.in_(ids), DELIVERY.c.status.in_(("held",) if release_them else ("pending", "held")))
+        .values(**(_released(now, bulk.who) if release_them else _cancelled(bulk.who)))
+        .returning(DELIVERY.c.route)
+    ).scalars().all()  # fmt: skip
+    so_far = replace(
+        bulk,
+        cursor=ids[-1] if ids else bulk.cursor,
+        count=bulk.count + len(done),
+        routes=bulk.routes | frozenset(done),
+        ended=len(ids) < BATCH,
+    )
+    return replace(so_far, audit_id=_audit_bulk(connection, now, so_far)) if done else so_far
+
+
+def _audit_bulk(connection: Connection, now: datetime, bulk: Bulk) -> str:
+    detail = {"filter": bulk.filter, "count": bulk.count}
+    if bulk.audit_id is None:
+        return audit(connection, now, bulk.who, bulk.action, **detail)
+    connection.execute(update(AUDIT).where(AUDIT.c.id == bulk.audit_id).values(detail=detail))
+    return bulk.audit_id
 
 
 def open_ids(connection: Connection, route: str) -> list[str]:

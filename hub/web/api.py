@@ -23,17 +23,19 @@ from hub import replay
 from hub.backup import Copy, back_up
 from hub.errors import CommandError, ConfigError, Unavailable
 from hub.event import search_keys
+from hub.models import LONGEST_TEXT
 from hub.receive import accept_refused, accept_repeat
 from hub.runtime import Hub
 from hub.sandbox import near
-from hub.store import reading, replays
+from hub.store import reading, replays, routes
 from hub.store.contents import Contents
 from hub.store.events import get_repeat
 from hub.store.reading import DeliveryFilter, EventFilter
 from hub.store.refusals import get_refused, list_refused
 from hub.store.replays import Filter
-from hub.store.routes import audit
+from hub.store.routes import Bulk
 from hub.store.sessions import end_all
+from hub.trying import Finding, check_route, told
 from hub.units import parse_duration
 from hub.web.auth import LINK_ASKED_FOR, dashboard_off, make_link
 from hub.web.explain import explained, surroundings
@@ -46,12 +48,16 @@ Model = TypeVar("Model", bound=BaseModel)
 # As stored; or held by a route that is paused, broken, or gone from the config.
 Status = Literal["pending", "held", "delivered", "dead", "skipped", "paused", "broken", "gone"]
 Done = Literal["delivered", "dead", "skipped", "gone"]
+Came = Literal["dead", "held", "pending", "delivered", "not_taken"]
+LARGEST = 2**63 - 1
+EARLIEST, LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 MOST_LISTED = 1000
 # One a day: what is slower has due times that no clock knows.
 SLOWEST_PACE = 1 / 86_400
 REFUSED_SHOWN = (
     "id", "at", "store", "status", "reason", "details", "remote", "signed", "cut", "event_id",
 )  # fmt: skip
+AUDIT_SHOWN = ("id", "at", "who", "action", "detail")
 REPLAY_SHOWN = ("id", "who", "at", "to_route", "as_new", "pace", "most", "state", "total", "done")
 
 log = structlog.get_logger()
@@ -91,9 +97,12 @@ class Listed(Arguments):
 
 
 class EventsWanted(Listed):
+    """`outcome` is that of an event's deliveries (hub.store.reading.list_events_by_outcome)."""
+
     type: str | None = None
     q: str | None = None
-    before: int | None = None
+    outcome: Came | None = None
+    before: int | None = Field(None, ge=0, le=LARGEST)
 
 
 class DeliveriesWanted(Listed):
@@ -153,7 +162,47 @@ class UserWanted(Arguments):
 
 
 class RefusedWanted(Arguments):
+    """`signed`: only the ring of the rightly signed, or only the other."""
+
     limit: int = Field(50, ge=1, le=MOST_LISTED)
+    before: str | None = None
+    signed: bool | None = None
+    store: str | None = None
+
+
+class ReplaysWanted(Arguments):
+    limit: int = Field(50, ge=1, le=MOST_LISTED)
+    before: Annotated[str, _page_of("rpl")] | None = None
+
+
+class AuditWanted(Arguments):
+    limit: int = Field(50, ge=1, le=MOST_LISTED)
+    before: str | None = None
+    by: str | None = None
+    action: str | None = None
+
+
+class EventReplayed(OneId):
+    """One event, and the routes along which it goes (again)."""
+
+    routes: tuple[str, ...] = Field(min_length=1)
+    as_new: bool = False
+    who: str = "local"
+
+
+class OpenWanted(Arguments):
+    """Which held or pending deliveries to release or cancel, by id or by what they have in common."""
+
+    action: Literal["release", "cancel"]
+    ids: tuple[str, ...] = ()
+    status: Status | None = None
+    route: str | None = None
+    store: str | None = None
+    entity: str | None = None
+    error_key: str | None = None
+    since: str | None = None
+    until: str | None = None
+    who: str = "local"
 
 
 class BackupWanted(Arguments):
@@ -161,11 +210,6 @@ class BackupWanted(Arguments):
 
     file: str = Field(pattern="^/")
     force: bool = False
-
-
-class ReplaysWanted(Arguments):
-    limit: int = Field(50, ge=1, le=MOST_LISTED)
-    before: Annotated[str, _page_of("rpl")] | None = None
 
 
 class Named(Arguments):
@@ -197,9 +241,11 @@ def moment_of(value: str | None, now: datetime) -> datetime | None:
         pass
     try:
         moment = datetime.fromisoformat(value)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise WrongUsage(f"{value!r} is neither an age such as 2d or 90m nor a time such as 2024-01-15T10:30") from None
+    # What is further away than any event takes part in sums of times, which end at the year 9999.
+    return min(max(moment, EARLIEST), LATEST)
 
 
 def page(rows: list[Row[Any]], limit: int) -> tuple[list[Row[Any]], bool]:
@@ -244,7 +290,13 @@ async def events(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     )
 
     def read(connection: Connection) -> dict[str, Any]:
-        rows, more = page(reading.list_events(connection, found, asked.limit + 1, asked.before), asked.limit)
+        if asked.outcome is None:
+            rows, more = page(reading.list_events(connection, found, asked.limit + 1, asked.before), asked.limit)
+            following = rows[-1].seq if more else None
+        else:
+            rows, following = reading.list_events_by_outcome(
+                connection, found, asked.outcome, hub.config.routes, asked.limit, asked.before
+            )
         taken = reading.deliveries_of(connection, [row.id for row in rows])
         blocked = reading.blocked_routes(connection, hub.config.routes)
         by_event: dict[str, list[dict[str, Any]]] = {row.id: [] for row in rows}
@@ -252,7 +304,7 @@ async def events(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
             shown = delivery_json(row, blocked)
             by_event[row.event_id].append({name: shown[name] for name in ("id", "route", "status")})
         listed = [event_json(row) | {"deliveries": by_event[row.id]} for row in rows]
-        return {"events": listed, "before": rows[-1].seq if more else None}
+        return {"events": listed, "before": following}
 
     return await hub.database.read(read)
 
@@ -383,6 +435,13 @@ async def replay_get(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     return replay_json(row)
 
 
+async def replay_event(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Send one event along routes at once, also ones it did not take: the replay's `id`, and the `untouched` routes."""
+    asked = wanted(EventReplayed, arguments)
+    replay_id, untouched = await replay.replay_event(hub, asked.who, asked.id, asked.routes, as_new=asked.as_new)
+    return {"id": replay_id, "untouched": untouched}
+
+
 def replay_json(row: Any) -> dict[str, Any]:
     """A replay; `last_due` is when the last of a paced one is due."""
     found = asdict(Filter.from_json(row.filter))
@@ -442,17 +501,76 @@ async def cancel(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def open_filter(asked: OpenWanted, now: datetime) -> DeliveryFilter:
+    """The filter of a release or cancel, with its times fixed. One that would take everything is refused."""
+    if not (asked.ids or asked.status or asked.route or asked.entity or asked.error_key or asked.since):
+        raise WrongUsage("say which: ids, or one of status, route, entity, error_key, since")
+    return DeliveryFilter(
+        asked.status, asked.route, asked.store, asked.entity, asked.error_key,
+        moment_of(asked.since, now), moment_of(asked.until, now), asked.ids,
+    )  # fmt: skip
+
+
+async def open_preview(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """How many a release or cancel would change; `filter` has its times fixed, so that `open.change` takes the same."""
+    asked = wanted(OpenWanted, arguments)
+    now = hub.now()
+    found = open_filter(asked, now)
+    exact = {name: plain(value) for name, value in asdict(found).items() if value}
+    return {"filter": {"until": plain(now)} | exact, "count": await replay.count_open(hub, asked.action, found)}
+
+
+async def open_change(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Release what is held, or cancel what is pending or held, of all that match: `count` were changed."""
+    asked = wanted(OpenWanted, arguments)
+    found = open_filter(asked, hub.now())
+    kept = {name: plain(value) for name, value in asdict(found).items() if value}
+    return {"count": await replay.change_matching(hub, Bulk(asked.action, asked.who, found, kept))}
+
+
+async def try_route(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Run a route's check: `passed`, `text`, and the `id` of its line in the audit. Passed, a breaker is probed."""
+    asked = wanted(RouteWanted, arguments)
+    if asked.route not in hub.config.routes:
+        raise CommandError(f"there is no route {asked.route}; there is {', '.join(hub.config.routes) or 'none'}")
+    finding: Finding = await told(asked.route, check_route(hub.config, asked.route, hub.config.routes[asked.route]))
+    text = hub.redact(finding.text)
+    line = await hub.database.write(
+        lambda connection: routes.tested(connection, hub.now(), asked.route, asked.who, finding.ok, text[:LONGEST_TEXT])
+    )
+    hub.bells.ring(f"deliver:{asked.route}")
+    return {"id": line, "passed": finding.ok, "text": text}
+
+
+async def audit(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """`audit`: who did what, newest first; `before` begins the next page."""
+    asked = wanted(AuditWanted, arguments)
+    rows = await hub.database.read(
+        lambda connection: routes.list_audit(connection, asked.limit, asked.before, asked.by, asked.action)
+    )
+    listed = [chosen(row, AUDIT_SHOWN) for row in rows]
+    return {"audit": listed, "before": rows[-1].id if len(rows) == asked.limit else None}
+
+
 async def refused(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
-    """`refused` requests, newest first, without their bodies."""
-    limit = wanted(RefusedWanted, arguments).limit
-    rows = await hub.database.read(lambda connection: list_refused(connection, limit))
-    return {"refused": [chosen(row, (*REFUSED_SHOWN, "size")) for row in rows]}
+    """`refused` requests, newest first, without their bodies; `before` begins the next page."""
+    asked = wanted(RefusedWanted, arguments)
+    found = await hub.database.read(
+        lambda connection: list_refused(connection, asked.limit + 1, asked.before, asked.signed, asked.store)
+    )
+    rows, more = page(found, asked.limit)
+    listed = [chosen(row, (*REFUSED_SHOWN, "size")) for row in rows]
+    return {"refused": listed, "before": rows[-1].id if more else None}
 
 
 async def refused_accept(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     """Let a refused request in after all, if today's config takes it; or a repeat with other content."""
-    asked = wanted(OneId, arguments).id
-    return asdict(await (accept_repeat if asked.startswith("rpt_") else accept_refused)(hub, asked))
+    asked = wanted(ByPerson, arguments)
+    kept = await (accept_repeat if asked.id.startswith("rpt_") else accept_refused)(hub, asked.id)
+    await hub.database.write(
+        lambda connection: routes.audit(connection, hub.now(), asked.who, "let in", refused=asked.id, event=kept.id)
+    )
+    return asdict(kept)
 
 
 async def backup(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -501,7 +619,7 @@ async def sessions_end(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
 
     def end(connection: Connection) -> int:
         ended = end_all(connection, asked.user)
-        audit(connection, now, asked.who, "sessions.end", user=asked.user, ended=ended)
+        routes.audit(connection, now, asked.who, "sessions.end", user=asked.user, ended=ended)
         return ended
 
     return {"user": asked.user, "ended": await hub.database.write(end)}
@@ -520,10 +638,15 @@ OPERATIONS: dict[str, Operation] = {
     "replay.get": replay_get,
     "replay.list": replay_list,
     "replay.stop": replay_stop,
+    "replay.event": replay_event,
     "pause": pause,
     "resume": resume,
     "release": release,
     "cancel": cancel,
+    "open.preview": open_preview,
+    "open.change": open_change,
+    "test": try_route,
+    "audit": audit,
     "refused": refused,
     "refused.accept": refused_accept,
     "backup": backup,

@@ -17,7 +17,7 @@ EVENT_SHOWN = (
     "id", "seq", "store", "type", "entity", "occurred_at", "received_at", "origin", "repeats", "last_repeat_at",
     "fanned_out_at",
 )  # fmt: skip
-ATTEMPT_SHOWN = ("number", "started_at", "duration_ms", "outcome", "status_code", "note", "request", "response")
+ATTEMPT_SHOWN = ("number", "started_at", "duration_ms", "outcome", "status_code", "note", "url", "request", "response")
 EFFECT_SHOWN = ("name", "value", "url", "at")
 
 

@@ -40,7 +40,7 @@ class Findings:
 
 
 async def status(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
-    """`status` (ok, degraded), `reasons`, `notes`, and the numbers behind them."""
+    """`status` (ok, degraded), `reasons` (`trouble`: those of the hub itself), `notes`, and the numbers."""
     now = hub.now()
     ordered = [name for name, route in hub.config.routes.items() if route.ordered]
     numbers = await hub.database.read(lambda connection: standing(connection, now, ordered))
@@ -57,6 +57,7 @@ async def status(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     return {
         "status": "degraded" if reasons else "ok",
         "reasons": reasons,
+        "trouble": [*storage_reasons(found), *worker_reasons(found)],
         "notes": list(notes(found)),
         "routes": routes_json(hub, found),
         "waiting_for_fan_out": numbers.waiting,

@@ -29,6 +29,7 @@ LEVELS: list[set[str]] = [
     {"hub.fan_out", "hub.replay"},
     {"hub.worker"},
     {"hub.testing"},
+    {"hub.trying"},
     {"hub.web"},
     {"hub.process"},
     {"hub.commands", "hub.scaffold"},

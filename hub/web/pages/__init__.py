@@ -2,4 +2,15 @@
 
 from starlette.routing import BaseRoute
 
-ROUTES: list[BaseRoute] = []
+from hub.web.pages import audit, deliveries, event, events, overview, refused, replays, routes
+
+ROUTES: list[BaseRoute] = [
+    *overview.ROUTES,
+    *events.ROUTES,
+    *event.ROUTES,
+    *deliveries.ROUTES,
+    *replays.ROUTES,
+    *routes.ROUTES,
+    *refused.ROUTES,
+    *audit.ROUTES,
+]

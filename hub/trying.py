@@ -1,0 +1,81 @@
+"""What a route's connector says of itself: the same for `hub check` and the dashboard's Test."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import structlog
+
+from hub.client import Guard, connect, open_client
+from hub.clock import new_id, system_time
+from hub.config import Config, Route
+from hub.connector import Context, Effect, Event
+from hub.errors import HubError
+from hub.language import compile_template, names_for
+from hub.outcome import is_fault, outcome_of
+from hub.testing.samples import event_of, sample
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: its name, whether it is well, and a sentence."""
+
+    name: str
+    ok: bool
+    text: str
+
+
+class NoEffects:
+    """Effects for a check: there are none, and none are kept."""
+
+    async def get(self, name: str) -> Effect | None:
+        return None
+
+    async def put(self, name: str, value: str, url: str | None = None) -> None:
+        return None
+
+    async def once(self, name: str, make: Callable[[], Awaitable[Effect]]) -> Effect:
+        return await make()
+
+
+async def told(name: str, sentence: Awaitable[str]) -> Finding:
+    """The sentence, or why there is none."""
+    try:
+        return Finding(name, True, await sentence)
+    except HubError as error:
+        return Finding(name, False, str(error))
+    except Exception as error:
+        reason = outcome_of(error, system_time()).reason if not is_fault(error) else f"a fault: {type(error).__name__}"
+        return Finding(name, False, reason)
+
+
+async def check_route(config: Config, name: str, route: Route) -> str:
+    """What the route's connector says of itself: a sentence. Raises what its `check` raises, TimeoutError too."""
+    guard = Guard(config.network.allow)
+    timeout: float = route.timeout.total_seconds()
+    asked = route.connector_class(route.settings)
+    event = event_of(sample("order.placed"), next(iter(config.stores)))
+    async with open_client(guard, timeout=timeout) as http, asyncio.timeout(timeout):
+        context = Context(
+            route=name,
+            store=event.store,
+            key=new_id("chk"),
+            attempt=1,
+            timeout=timeout,
+            http=http,
+            connect=partial(connect, guard, timeout=timeout),
+            effects=NoEffects(),
+            entity_effects=NoEffects(),
+            render=partial(render, config, event),
+            log=structlog.get_logger(),
+            now=system_time,
+            public_url=config.server.public_url,
+        )
+        return await asked.check(context)
+
+
+def render(config: Config, event: Event, template: str, *, html: bool = False, **more: Any) -> str:
+    names = names_for(event, public_url=config.server.public_url)
+    return compile_template(template, html=html).render({**names, **more})

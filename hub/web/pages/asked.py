@@ -1,0 +1,121 @@
+"""What the pages share: what was asked, read within bounds; and their answers, a page, a redirect, or what is wrong."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import wraps
+from typing import Any
+
+from starlette.datastructures import ImmutableMultiDict
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from hub.errors import CommandError, ConfigError, Unavailable
+from hub.models import harmless
+from hub.runtime import Hub
+from hub.web import forms
+from hub.web.api import Operation, WrongUsage
+from hub.web.people import operator_of
+from hub.web.rendering import link, render
+
+LONGEST_VALUE = 500
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+Form = ImmutableMultiDict[str, str]
+
+
+class Query(dict[str, str]):
+    """What was asked for in the address; what was not is None to a template."""
+
+    def __missing__(self, name: str) -> None:
+        return None
+
+
+def hub_of(request: Request) -> Hub:
+    hub: Hub = request.app.state.hub
+    return hub
+
+
+def page(path: str, endpoint: Endpoint) -> Route:
+    """A page that anyone who is logged in may see."""
+    return Route(path, handled(endpoint), methods=["GET"])
+
+
+def operator_page(path: str, endpoint: Endpoint) -> Route:
+    """A page that only serves to change something."""
+    return Route(path, handled(for_operators(endpoint)), methods=["GET"])
+
+
+def action(path: str, endpoint: Endpoint) -> Route:
+    """Something that changes the hub: posted, by an operator."""
+    return Route(path, handled(for_operators(endpoint)), methods=["POST"])
+
+
+def for_operators(endpoint: Endpoint) -> Endpoint:
+    @wraps(endpoint)
+    async def guarded(request: Request) -> Response:
+        operator_of(request)
+        return await endpoint(request)
+
+    return guarded
+
+
+def handled(endpoint: Endpoint) -> Endpoint:
+    """What could not be done becomes a page that says why."""
+
+    @wraps(endpoint)
+    async def answer(request: Request) -> Response:
+        try:
+            return await endpoint(request)
+        except WrongUsage as error:
+            return render(request, "message.html", 422, title="That cannot be asked", text=str(error))
+        except (CommandError, ConfigError) as error:
+            return render(request, "message.html", 409, title="That could not be done", text=str(error))
+        except Unavailable as trouble:
+            text = f"The database cannot be used just now: {trouble}. Nothing was changed; try again in a moment."
+            return render(request, "message.html", 503, title="The database is away", text=text)
+
+    return answer
+
+
+def query_of(request: Request, *names: str) -> Query:
+    """The query's values of these names that are not empty, harmless for any database."""
+    values = {name: clean(request.query_params.get(name, "")) for name in names}
+    return Query({name: value for name, value in values.items() if value})
+
+
+def clean(value: str) -> str:
+    return harmless(value.strip(), LONGEST_VALUE)
+
+
+def path_of(request: Request, name: str = "id") -> str:
+    """A part of the path."""
+    return clean(request.path_params[name])
+
+
+async def form_of(request: Request) -> Form:
+    """The posted fields, cleaned. Raises HTTPException, as hub.web.forms does."""
+    fields = await forms.form_of(request)
+    return ImmutableMultiDict([(name, clean(value)) for name, value in fields.multi_items()])
+
+
+def filled(form: Form | Mapping[str, str], *names: str) -> dict[str, str]:
+    """The fields of these names that are not empty."""
+    return {name: form[name] for name in names if form.get(name)}
+
+
+async def listed(request: Request, operation: Operation, arguments: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """A list's rows, or the words about what is wrong with its filter."""
+    try:
+        return await operation(hub_of(request), arguments), ""
+    except WrongUsage as problem:
+        return {}, str(problem)
+
+
+def see(path: str, **query: Any) -> Response:
+    """Go on to that page."""
+    return RedirectResponse(link(path, query), 303)
+
+
+def missing(what: str) -> HTTPException:
+    return HTTPException(404, what)

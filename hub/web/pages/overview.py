@@ -1,0 +1,65 @@
+"""`/`: what needs someone, first; then the last day in two charts, and the routes with their health."""
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hub.store.refusals import senders
+from hub.store.routes import states
+from hub.store.stats import HourCount, hourly
+from hub.web import api
+from hub.web.pages import charts
+from hub.web.pages.asked import hub_of, page
+from hub.web.pages.refused import CAUSES
+from hub.web.plain import plain
+from hub.web.rendering import read_moment, render
+from hub.web.status import TOO_LONG
+
+MOST_SENDERS = 5
+
+
+async def index(request: Request) -> Response:
+    hub = hub_of(request)
+    now = hub.now()
+    status = await api.OPERATIONS["status"](hub, {})
+    hours = charts.hours_until(now)
+
+    def read(connection: Connection) -> tuple[list[HourCount], list[Row[Any]], dict[str, Row[Any]]]:
+        since = now - timedelta(hours=1)
+        return hourly(connection, hours[0]), senders(connection, since, MOST_SENDERS), states(connection)
+
+    counts, refused, paused = await hub.database.read(read)
+    return render(
+        request,
+        "overview.html",
+        now=now,
+        standing=status,
+        routes=[row_of(name, one, paused.get(name)) for name, one in status["routes"].items()],
+        late=[name for name, one in status["routes"].items() if is_late(one, now)],
+        refused=[{"cause": CAUSES.get(row.status, "No event")} | plain(dict(row._mapping)) for row in refused],
+        refused_24h=sum(one["count"] for one in status["refused_24h"]),
+        events=charts.events_chart(counts, hours),
+        outcomes=charts.outcomes_chart(counts, hours),
+        dead=sum(one["count"] for one in status["dead"]),
+    )
+
+
+def row_of(name: str, shown: dict[str, Any], state: Row[Any] | None) -> dict[str, Any]:
+    """A route with who paused it and why, and how many of its deliveries wait."""
+    told = {"paused_by": None, "paused_reason": None}
+    if state is not None:
+        told = {"paused_by": state.paused_by, "paused_reason": state.paused_reason}
+    return {"name": name, "waiting": shown["pending"] + shown["held"]} | shown | told
+
+
+def is_late(route: dict[str, Any], now: Any) -> bool:
+    """Whether its oldest due delivery waits longer than it should, though nothing holds the route up."""
+    due, stopped = read_moment(route["oldest_due"]), read_moment(route["stopped_until"])
+    held_up = route["state"] != "ok" or (stopped is not None and stopped > now)
+    return due is not None and not held_up and now - due > TOO_LONG
+
+
+ROUTES = [page("/", index)]

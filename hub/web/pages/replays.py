@@ -1,0 +1,77 @@
+"""`/replays`: sending again on purpose, how far it is and what became of it; and its stop half-way."""
+
+from typing import Any
+
+from sqlalchemy import Connection
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hub.store import replays
+from hub.store.routes import audit_of_replay
+from hub.web import api
+from hub.web.pages.asked import action, hub_of, listed, missing, page, path_of, query_of, see
+from hub.web.pages.deliveries import START, in_words
+from hub.web.pages.live import live_of, marks_of
+from hub.web.people import person_of
+from hub.web.plain import chosen
+from hub.web.rendering import render
+
+SHOWN = 50
+
+
+async def index(request: Request) -> Response:
+    asked = query_of(request, "before")
+    found, _ = await listed(request, api.replay_list, asked | {"limit": SHOWN})
+    rows = [one | {"words": in_words(one["filter"])} for one in found["replays"]]
+    return render(request, "replays.html", asked=asked, replays=rows, before=found["before"])
+
+
+async def one(request: Request) -> Response:
+    replay_id = path_of(request)
+
+    def read(connection: Connection) -> dict[str, Any] | None:
+        row = replays.get(connection, replay_id)
+        if row is None:
+            return None
+        # Ids begin with their time, and the line was written right after the replay.
+        lines = audit_of_replay(connection, replay_id, f"aud_{replay_id[4:20]}")
+        return api.replay_json(row) | {
+            "became": replays.became(connection, replay_id),
+            "mark": marks_of(connection, [replay_id])[replay_id],
+            "audit": [chosen(line, api.AUDIT_SHOWN) for line in lines],
+        }
+
+    shown = await hub_of(request).database.read(read)
+    if shown is None:
+        raise missing("there is no replay of that id")
+    waiting = shown["became"].get("pending", 0)
+    return render(
+        request,
+        "replay.html",
+        replay=shown,
+        mark=shown["mark"],
+        words=in_words(shown["filter"]),
+        can_stop=shown["state"] == "running" or (shown["state"] == "done" and waiting > 0),
+        going_on=shown["state"] == "running" or waiting > 0,
+        counted=replays.MOST_COUNTED,
+    )
+
+
+async def stop(request: Request) -> Response:
+    arguments = {"id": path_of(request), "who": person_of(request).name}
+    stopped = await api.replay_stop(hub_of(request), arguments)
+    return see(f"/replays/{stopped['id']}", done="stopped", n=stopped["given_back"])
+
+
+async def stream(request: Request) -> Response:
+    """Says when the replay is further."""
+    return live_of(request).one(path_of(request), query_of(request, "seen").get("seen", ""))
+
+
+ROUTES = [
+    page("/replays", index),
+    START,
+    page("/replays/{id}", one),
+    page("/replays/{id}/live", stream),
+    action("/replays/{id}/stop", stop),
+]

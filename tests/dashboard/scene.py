@@ -1,0 +1,314 @@
+"""A hub in the middle of its day: much delivered, some dead for varied reasons, a breaker open, a route paused, some
+held, some refused, repeats, effects, a replay half-way, and strings that mean harm.
+"""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from hub.client import Exchange
+from hub.connector import Receipt
+from hub.deliver import finish
+from hub.errors import Hold, HoldRoute, NotAnEvent, NotAuthenticated, Outcome, Rejected, Skip, TryAgain, UnknownStore
+from hub.event import EVENT_TYPES, parse
+from hub.receive import Incoming, Receiving, new_event
+from hub.replay import pause_route, start_replay
+from hub.store import DELIVERY, EVENT, REFUSED, REPEAT, STAT
+from hub.store.effects import NewEffect, put_effects
+from hub.store.events import keep_events
+from hub.store.records import record
+from hub.store.replays import Filter
+from hub.testing.samples import sample, sign, to_bytes
+from tests.hubdb import SECRET, Lab, open_lab
+
+CANARY = "canary-7f3a91"
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "\"><img src=x onerror=alert(1)>",
+    "' onmouseover='alert(1)",
+    "javascript:alert(1)",
+    "{{ 7 * 7 }}",
+    "</pre></details></table><h1>gone</h1>",
+    "safe\u202egnp.exe",
+    "nul\x00and\x1b[31mred",
+    "ab\u200bcd\u2066ef",
+    "w" * 2_000,
+    "שלום עולם",
+    "👩‍👩‍👧 आम का अचार",
+)  # fmt: skip
+"""What may stand wherever text comes from outside."""
+
+QUICK = {"retry": {"schedule": ["10s", "1m", "10m"]}}
+ROUTES: dict[str, Any] = {
+    "erp": {
+        "connector": "webhook",
+        "events": ["order.*", "payment.*"],
+        "ordered": True,
+        "settings": {
+            "url": f"https://erp.example/hook/{CANARY}-path",
+            "headers": {"Authorization": f"Bearer {CANARY}-token"},
+            "signing_secrets": [f"{CANARY}-signing"],
+        },
+        **QUICK,
+    },
+    "team-slack": {
+        "connector": "slack",
+        "events": ["order.placed", "inventory.low"],
+        "when": 'data.total | default(0) >= 100 or event.type == "inventory.low"',
+        "settings": {"webhook_url": f"https://hooks.slack.com/services/T000/B000/{CANARY}"},
+        "rate": "1/s",
+        **QUICK,
+    },
+    "receipts": {
+        "connector": "email",
+        "events": ["order.placed", "payment.completed"],
+        "settings": {
+            "host": "mail.example",
+            "username": "hub",
+            "password": f"{CANARY}-password",
+            "from": "shop@shop.example",
+            "to": ["orders@shop.example"],
+        },
+        **QUICK,
+    },
+    "reorder": {"connector": "tests.hubdb:Still", "events": ["inventory.low"], **QUICK},
+    "crm": {"connector": "tests.hubdb:Still", "events": ["customer.*"], **QUICK},
+    "warehouse": {"connector": "tests.hubdb:Still", "events": ["order.placed", "order.cancelled"], **QUICK},
+    "catalogue": {"connector": "tests.hubdb:Still", "events": ["product.*"], "stores": ["outlet"], **QUICK},
+}
+GONE = {"old-erp": {"connector": "tests.hubdb:Still", "events": ["order.cancelled"], **QUICK}}
+STORES = {
+    "main": {"url": "https://shop.example", "webhook_secrets": [SECRET, f"{CANARY}-webhook-secret"], "api_key": CANARY},
+    "outlet": {"url": "https://outlet.example", "webhook_secrets": [f"{CANARY}-outlet-secret"]},
+}
+CONFIG: dict[str, Any] = {"stores": STORES, "server": {"port": 8600, "public_url": "https://hooks.shop.example"}}
+HOURS = 20
+ROUNDS = 5
+WEIGHTS = (8, 10, 2, 2, 4, 3, 8, 4)
+
+
+@dataclass
+class Scene:
+    """What stands there: the ids of the pages worth a look."""
+
+    delivered: str = ""
+    dead: str = ""
+    held: str = ""
+    repeated: str = ""
+    replay: str = ""
+    refused: str = ""
+    signed: str = ""
+    hostile: list[str] = field(default_factory=list)
+
+
+Play = Callable[[Any, int], tuple[Receipt | Outcome, Exchange]]
+
+
+def answered(status: int, text: str) -> Exchange:
+    request = 'POST https://erp.example/****\ncontent-type: application/json\nauthorization: ****\n\n{"orderNo": 1042}'
+    return Exchange(request, f"HTTP {status}\ncontent-type: text/plain\n\n{text}", status)
+
+
+def erp(row: Any, tries: int) -> tuple[Receipt | Outcome, Exchange]:
+    """Takes most; some are refused for good, some after a few tries."""
+    match row.event_seq % 9:
+        case 3:
+            return Rejected("HTTP 422: unknown tax rate IN-GST-18", status=422), answered(422, "unknown tax rate")
+        case 5:
+            text = "HTTP 500: deadlock detected while waiting for ShareLock"
+            return TryAgain(text, status=500), answered(500, "deadlock detected")
+        case 7 if tries < 2:
+            return TryAgain("no answer in time; it may have arrived"), Exchange("POST https://erp.example/****", None)
+    return Receipt(f"sales order S{row.event_seq:05}", f"https://erp.example/so/{row.event_seq}"), answered(201, "made")
+
+
+def slack(row: Any, tries: int) -> tuple[Receipt | Outcome, Exchange]:
+    if row.event_seq % 6 == 0:
+        return Rejected("HTTP 404: channel_not_found", status=404), answered(404, "channel_not_found")
+    return Receipt("posted to #orders", "https://shop.slack.com/archives/C01/p1700"), answered(200, "ok")
+
+
+def mail(row: Any, tries: int) -> tuple[Receipt | Outcome, Exchange]:
+    return Receipt("sent to orders@shop.example"), Exchange()
+
+
+def approve(row: Any, tries: int) -> tuple[Receipt | Outcome, Exchange]:
+    if row.event_seq % 2:
+        return Hold("120 × KET-1 for EUR 4,212.00 is over the limit of EUR 1,000.00"), Exchange()
+    return Skip("stock is on its way: purchase order P0031"), Exchange()
+
+
+def wrong_key(row: Any, tries: int) -> tuple[Receipt | Outcome, Exchange]:
+    return HoldRoute("HTTP 401: the API key was revoked", status=401), answered(401, "the API key was revoked")
+
+
+def fine(row: Any, tries: int) -> tuple[Receipt | Outcome, Exchange]:
+    return Receipt("done"), answered(200, "ok")
+
+
+PLAYS: dict[str, Play] = {"erp": erp, "team-slack": slack, "receipts": mail, "reorder": approve, "crm": wrong_key}
+
+
+async def play(lab: Lab, route: str) -> None:
+    """Try everything that is due on this route, as its part says."""
+    while claims := (await lab.claim(route)).claims:
+        for claimed in claims:
+            result, exchange = PLAYS.get(route, fine)(claimed.delivery, claimed.attempt)
+            if isinstance(result, Receipt) and route == "erp":
+                effect = NewEffect(
+                    claimed.delivery.id, "sales order", claimed.delivery.id, result.text.split()[-1], result.url
+                )
+                await lab.hub.writer.put(put_effects, effect)
+            took = timedelta(milliseconds=random.Random(claimed.delivery.event_seq).randint(20, 2_400))
+            finished = finish(lab.hub, lab.line(route), claimed, result, exchange, took)
+            await lab.hub.writer.put(record, finished)
+    await lab.alive()
+
+
+async def keep(lab: Lab, document: dict[str, Any], store: str = "main") -> str:
+    """Keep an event as receiving does, with headers."""
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"user-agent", b"Litekart-Webhooks/2.4"),
+        (b"x-litekart-delivery", b"whd_5f2c"),
+    ]
+    body = to_bytes(document)
+    incoming = Incoming(store, body, headers, "203.0.113.7")
+    event = new_event(lab.hub, incoming, parse(body), lab.hub.keys[store][0].fingerprint)
+    return (await lab.hub.writer.put(keep_events, event)).id
+
+
+async def filled(folder: Path) -> Scene:
+    """Fill the database in that folder."""
+    async with open_lab(folder, url_in(folder), ROUTES | GONE, **CONFIG) as lab:
+        return await fill(lab)
+
+
+@asynccontextmanager
+async def open_scene(folder: Path) -> AsyncIterator[Lab]:
+    """A hub over the filled database in that folder, one of whose routes is gone from the config meanwhile."""
+    async with open_lab(folder, url_in(folder), ROUTES, **CONFIG) as lab:
+        await lab.alive()
+        yield lab
+
+
+def url_in(folder: Path) -> str:
+    return f"sqlite:///{folder}/hub.db"
+
+
+async def fill(lab: Lab) -> Scene:
+    scene = Scene()
+    chance = random.Random(7)
+    lab.hub.clock.offset = timedelta(hours=-HOURS)
+    await pause_route(lab.hub, "asha", "warehouse", "stocktaking until Thursday")
+    for hour in range(HOURS):
+        for _ in range(chance.randint(1, 7)):
+            kind = chance.choices(EVENT_TYPES, WEIGHTS)[0]
+            store = "outlet" if chance.random() < 0.15 else "main"
+            await keep(lab, sample(kind, timestamp=f"{lab.hub.now():%Y-%m-%dT%H:%M:%SZ}"), store)
+            lab.later(chance.randint(20, 400))
+        if hour % ROUNDS == ROUNDS - 1:
+            await round_of(lab)
+        lab.hub.clock.offset = timedelta(hours=hour + 1 - HOURS)
+    await repeats(lab, scene)
+    await harm(lab, scene)
+    await round_of(lab)
+    await refusals(lab)
+    await counts(lab)
+    scene.replay = await start_replay(
+        lab.hub, "asha", Filter(status="dead", route="team-slack"), pace=0.01
+    )  # fmt: skip
+    await lab.write(lambda connection: name_them(connection, scene))
+    await keep(lab, sample("order.placed"))
+    return scene
+
+
+async def round_of(lab: Lab) -> None:
+    """Fan out and try what is due, again as the schedule says."""
+    await lab.fan_out()
+    for wait in (0, 20, 100, 900):
+        lab.later(wait)
+        for route in ROUTES:
+            await play(lab, route)
+
+
+async def repeats(lab: Lab, scene: Scene) -> None:
+    order = sample("order.placed", orderId="ord_twice", orderNo=1042, total=240)
+    scene.repeated = await keep(lab, order)
+    await keep(lab, order)
+    await keep(lab, order | {"data": order["data"] | {"total": 260}})
+
+
+async def harm(lab: Lab, scene: Scene) -> None:
+    """Hostile strings in all that a store can write."""
+    for number, text in enumerate(HOSTILE):
+        # A store's names and ids hold no controls: those are refused, and stand there.
+        clean = "".join(one for one in text if one >= " ")
+        document = sample("order.placed", orderId=clean[:250], orderNo=text, email=text, note=text)
+        document["event"] = f"{clean[:150]} {number}"
+        scene.hostile.append(await keep(lab, document))
+
+
+async def refusals(lab: Lab) -> None:
+    receiving = Receiving(lab.hub)
+    order = to_bytes(sample("order.placed"))
+    for number in range(14):
+        wrong = [(b"x-litekart-signature", b"0" * 64), (b"user-agent", b"curl/8.5")]
+        receiving.remember(
+            NotAuthenticated("the signature is missing or wrong"), Incoming("main", order, wrong, "203.0.113.9")
+        )
+        if number % 5 == 0:
+            receiving.remember(
+                UnknownStore("there is no store of that name"), Incoming("mian", order, [], "198.51.100.4")
+            )
+    receiving.remember(
+        NotAnEvent("the body did not arrive within 10 s", status=408), Incoming("main", b"", [], "198.51.100.7")
+    )
+    await receiving.flush()
+    body = to_bytes({"event": "order.placed", "data": HOSTILE[0], "timestamp": HOSTILE[1]})
+    key = lab.hub.keys["main"][0]
+    for text in (body, HOSTILE[0].encode(), HOSTILE[6].encode(), b"\x00\xff" + HOSTILE[1].encode()):
+        signed = [(b"x-litekart-signature", sign(text, key.secret.decode()).encode()), (b"user-agent", text[:200])]
+        try:
+            await receiving.receive(Incoming("main", text, signed, "203.0.113.7"))
+        except NotAnEvent:
+            continue
+    for harm in HOSTILE:
+        stranger = Incoming(harm, harm.encode(), [(b"x-litekart-note", harm.encode())], harm[:40])
+        receiving.remember(UnknownStore(harm), stranger)
+    await receiving.flush()
+
+
+async def counts(lab: Lab) -> None:
+    """The hours' counts, as far as the charts need them."""
+    chance = random.Random(3)
+    hour = lab.hub.now().replace(minute=0, second=0, microsecond=0)
+    rows: list[tuple[datetime, str, str, str, int]] = []
+    for back in range(24):
+        at = hour - timedelta(hours=back)
+        busy = 1 + 6 * max(0.1, 1 - abs(back - 9) / 9)
+        for kind, weight in zip(EVENT_TYPES, WEIGHTS, strict=True):
+            rows.append((at, "event", "main", kind, round(weight * busy * chance.uniform(0.5, 1.5))))
+        for outcome, weight in (("delivered", 50), ("skipped", 3), ("held", 1), ("try_again", 5), ("dead", 2)):
+            rows.append((at, "delivery", "erp", outcome, round(weight * busy * chance.uniform(0.3, 1.5))))
+        rows.append((at, "event", "outlet", HOSTILE[0], 2))
+    names = ("hour", "kind", "name", "label", "count")
+    await lab.write(lambda c: c.execute(STAT.insert(), [dict(zip(names, row, strict=True)) for row in rows]))
+
+
+def name_them(connection: Connection, scene: Scene) -> None:
+    """Find the pages worth a look; put hostile strings where destinations and people write."""
+    for status, route in (("delivered", "erp"), ("dead", "erp"), ("held", "reorder")):
+        query = select(DELIVERY.c.event_id).where(DELIVERY.c.status == status, DELIVERY.c.route == route)
+        setattr(scene, status, connection.execute(query.order_by(DELIVERY.c.id.desc()).limit(1)).scalar_one())
+    for name, signed in (("refused", False), ("signed", True)):
+        first = select(REFUSED.c.id).where(REFUSED.c.signed.is_(signed)).order_by(REFUSED.c.id).limit(1)
+        setattr(scene, name, connection.execute(first).scalar_one())
+    assert connection.execute(select(EVENT.c.id).where(EVENT.c.repeats > 0)).scalars().all()
+    assert connection.execute(select(REPEAT.c.id)).scalars().all()
