@@ -49,9 +49,9 @@ ACCESS = {
     "GET /events/{id}": "page",
     "GET /events/{id}/raw": "page",
     "GET /events/{id}/live": "page",
-    "GET /events/{id}/replay": "page",
+    "GET /events/{id}/replay": "begin",
     "GET /deliveries": "page",
-    "GET /deliveries/preview": "page",
+    "GET /deliveries/preview": "begin",
     "GET /deliveries/{id}": "page",
     "GET /replays": "page",
     "GET /replays/{id}": "page",
@@ -77,6 +77,8 @@ EXPECTED = {
     "open": (DONE, DONE, DONE),
     "page": (TO_LOGIN, DONE, DONE),
     "own": (UNKNOWN, DONE, DONE),
+    # The page on which a change begins, and the change itself.
+    "begin": (TO_LOGIN, FORBIDDEN, DONE),
     "change": (UNKNOWN, FORBIDDEN, DONE),
 }
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
@@ -84,7 +86,8 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 def answer_class(answer: httpx.Response) -> str:
     """What an answer means for who asked. A page that is not there, or a form that says nothing, is still let in."""
-    if answer.status_code == 303 and answer.headers["location"].startswith("/login?next="):
+    sent_on = answer.status_code == 303 and answer.request.method == "GET"
+    if sent_on and answer.headers["location"].partition("?next=")[0] == "/login":
         return TO_LOGIN
     return {401: UNKNOWN, 403: FORBIDDEN}.get(answer.status_code, DONE)
 

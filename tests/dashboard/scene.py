@@ -19,11 +19,12 @@ from hub.errors import Hold, HoldRoute, NotAnEvent, NotAuthenticated, Outcome, R
 from hub.event import EVENT_TYPES, parse
 from hub.receive import Incoming, Receiving, new_event
 from hub.replay import pause_route, start_replay
-from hub.store import DELIVERY, EVENT, REFUSED, REPEAT, STAT
+from hub.store import DELIVERY, EVENT, REFUSED, REPEAT
 from hub.store.effects import NewEffect, put_effects
 from hub.store.events import keep_events
 from hub.store.records import record
 from hub.store.replays import Filter
+from hub.store.stats import add_counts
 from hub.testing.samples import sample, sign, to_bytes
 from tests.hubdb import SECRET, Lab, open_lab
 
@@ -53,7 +54,7 @@ ROUTES: dict[str, Any] = {
         "settings": {
             "url": f"https://erp.example/hook/{CANARY}-path",
             "headers": {"Authorization": f"Bearer {CANARY}-token"},
-            "signing_secrets": [f"{CANARY}-signing"],
+            "signing_secrets": [f"{CANARY}-signing-secret-of-some-length"],
         },
         **QUICK,
     },
@@ -298,8 +299,7 @@ async def counts(lab: Lab) -> None:
         for outcome, weight in (("delivered", 50), ("skipped", 3), ("held", 1), ("try_again", 5), ("dead", 2)):
             rows.append((at, "delivery", "erp", outcome, round(weight * busy * chance.uniform(0.3, 1.5))))
         rows.append((at, "event", "outlet", HOSTILE[0], 2))
-    names = ("hour", "kind", "name", "label", "count")
-    await lab.write(lambda c: c.execute(STAT.insert(), [dict(zip(names, row, strict=True)) for row in rows]))
+    await lab.write(lambda connection: add_counts(connection, {row[:4]: row[4] for row in rows}))
 
 
 def name_them(connection: Connection, scene: Scene) -> None:

@@ -119,7 +119,10 @@ async def test_replay_of_those_ticked(lab: Lab) -> None:
 
 async def test_out_of_order_is_counted(tmp_path: Path, database_url: str) -> None:
     async with open_lab(tmp_path, database_url, {"one": route(ordered=True)}) as lab, looking(lab.hub) as browser:
-        await died(lab, 2)
+        await lab.deliver_events(*(document("order.updated", orderId="ord_1", step=number) for number in range(3)))
+        for number in range(3):
+            result = Receipt("done") if number == 2 else Rejected("HTTP 422: no", status=422)
+            await lab.finish(await lab.claim_one(), result)
         page = await browser.get("/deliveries/preview?all=replay&status=dead")
         assert "Out of order 2 on routes that keep the order" in page.text
 

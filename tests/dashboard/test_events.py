@@ -83,7 +83,7 @@ async def test_by_outcome_looks_through_a_bounded_number(lab: Lab, monkeypatch: 
 
 
 async def test_by_store_type_time_and_entity(tmp_path: Path, database_url: str) -> None:
-    stores = {name: {"url": "http://shop.test", "webhook_secrets": [SECRET]} for name in ("main", "outlet")}
+    stores = {name: {"url": "http://shop.test", "webhook_secrets": [f"{SECRET} {name}"]} for name in ("main", "outlet")}
     async with open_lab(tmp_path, database_url, stores=stores) as lab, looking(lab.hub) as browser:
         old = (await lab.keep(document(orderId="a"))).id
         lab.later(7200)
@@ -154,7 +154,7 @@ async def test_one_event_tells_its_story(tmp_path: Path, database_url: str) -> N
         assert "https://erp.example/so/42" in page.links()
         assert "S666" in page.text
         assert "(data.total >= 100)" in page.text
-        assert "event: product.*" in page.text
+        assert "the route takes product.*" in page.text
         assert "still configured" not in page.text
         assert "not configured any more" in page.text
         behind = await browser.get(f"/events/{second.event_id}")

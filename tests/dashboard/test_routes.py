@@ -275,7 +275,7 @@ async def test_the_overview_puts_first_what_needs_someone(tmp_path: Path, databa
 
 async def test_without_a_worker_the_overview_says_so(lab: Lab) -> None:
     async with looking(lab.hub) as browser:
-        assert "no worker was seen" in (await browser.get("/")).text
+        assert "delivered: start hub up" in (await browser.get("/")).text
 
 
 NOON = datetime(2026, 11, 23, 12, 34, tzinfo=UTC)

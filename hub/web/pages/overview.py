@@ -8,7 +8,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hub.store.refusals import senders
-from hub.store.routes import states
 from hub.store.stats import HourCount, hourly
 from hub.web import api
 from hub.web.pages import charts
@@ -27,17 +26,16 @@ async def index(request: Request) -> Response:
     status = await api.OPERATIONS["status"](hub, {})
     hours = charts.hours_until(now)
 
-    def read(connection: Connection) -> tuple[list[HourCount], list[Row[Any]], dict[str, Row[Any]]]:
-        since = now - timedelta(hours=1)
-        return hourly(connection, hours[0]), senders(connection, since, MOST_SENDERS), states(connection)
+    def read(connection: Connection) -> tuple[list[HourCount], list[Row[Any]]]:
+        return hourly(connection, hours[0]), senders(connection, now - timedelta(hours=1), MOST_SENDERS)
 
-    counts, refused, paused = await hub.database.read(read)
+    counts, refused = await hub.database.read(read)
     return render(
         request,
         "overview.html",
         now=now,
         standing=status,
-        routes=[row_of(name, one, paused.get(name)) for name, one in status["routes"].items()],
+        routes=[row_of(name, one) for name, one in status["routes"].items()],
         late=[name for name, one in status["routes"].items() if is_late(one, now)],
         refused=[{"cause": CAUSES.get(row.status, "No event")} | plain(dict(row._mapping)) for row in refused],
         refused_24h=sum(one["count"] for one in status["refused_24h"]),
@@ -47,12 +45,9 @@ async def index(request: Request) -> Response:
     )
 
 
-def row_of(name: str, shown: dict[str, Any], state: Row[Any] | None) -> dict[str, Any]:
-    """A route with who paused it and why, and how many of its deliveries wait."""
-    told = {"paused_by": None, "paused_reason": None}
-    if state is not None:
-        told = {"paused_by": state.paused_by, "paused_reason": state.paused_reason}
-    return {"name": name, "waiting": shown["pending"] + shown["held"]} | shown | told
+def row_of(name: str, shown: dict[str, Any]) -> dict[str, Any]:
+    """A route, and how many of its deliveries wait."""
+    return {"name": name, "waiting": shown["pending"] + shown["held"]} | shown
 
 
 def is_late(route: dict[str, Any], now: Any) -> bool:

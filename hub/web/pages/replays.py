@@ -9,7 +9,7 @@ from starlette.responses import Response
 from hub.store import replays
 from hub.store.routes import audit_of_replay
 from hub.web import api
-from hub.web.pages.asked import action, hub_of, listed, missing, page, path_of, query_of, see
+from hub.web.pages.asked import action, hub_of, missing, page, path_of, query_of, see
 from hub.web.pages.deliveries import START, in_words
 from hub.web.pages.live import live_of, marks_of
 from hub.web.people import person_of
@@ -21,7 +21,7 @@ SHOWN = 50
 
 async def index(request: Request) -> Response:
     asked = query_of(request, "before")
-    found, _ = await listed(request, api.replay_list, asked | {"limit": SHOWN})
+    found = await api.replay_list(hub_of(request), asked | {"limit": SHOWN})
     rows = [one | {"words": in_words(one["filter"])} for one in found["replays"]]
     return render(request, "replays.html", asked=asked, replays=rows, before=found["before"])
 

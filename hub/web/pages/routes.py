@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Row
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hub.store.routes import get_audit, list_audit, states
+from hub.store.routes import get_audit, list_audit
 from hub.web import api
 from hub.web.pages.asked import action, filled, form_of, hub_of, missing, page, path_of, query_of, see
 from hub.web.pages.overview import row_of
@@ -23,8 +23,7 @@ OWN = ("connector", "settings", "when", "retry")
 async def index(request: Request) -> Response:
     hub = hub_of(request)
     status = await api.OPERATIONS["status"](hub, {})
-    known = await hub.database.read(states)
-    rows = [row_of(name, one, known.get(name)) for name, one in status["routes"].items()]
+    rows = [row_of(name, one) for name, one in status["routes"].items()]
     return render(request, "routes.html", routes=rows, now=hub.now(), events=events_of(hub.config.routes))
 
 
@@ -40,10 +39,10 @@ async def one(request: Request) -> Response:
         raise missing("there is no route of that name, and nothing waits for one")
     test_id = query_of(request, "test").get("test", "")
 
-    def read(connection: Connection) -> tuple[dict[str, Row[Any]], list[Row[Any]], Row[Any] | None]:
-        return states(connection), list_audit(connection, LOOKED_THROUGH), get_audit(connection, test_id)
+    def read(connection: Connection) -> tuple[list[Row[Any]], Row[Any] | None]:
+        return list_audit(connection, LOOKED_THROUGH), get_audit(connection, test_id)
 
-    known, lines, test = await hub.database.read(read)
+    lines, test = await hub.database.read(read)
     mine = [line for line in lines if (line.detail or {}).get("route") == name]
     is_test = test is not None and test.action == "test" and test.detail["route"] == name
     route = hub.config.routes.get(name)
@@ -51,7 +50,7 @@ async def one(request: Request) -> Response:
         request,
         "route.html",
         now=hub.now(),
-        route=row_of(name, status["routes"][name], known.get(name)),
+        route=row_of(name, status["routes"][name]),
         settings=settings_of(hub.redact, route.settings) if route is not None else [],
         terms=terms_of(hub.redact, route) if route is not None else [],
         when=route.when if route is not None else None,
