@@ -6,11 +6,12 @@ import orjson
 import structlog
 from sqlalchemy import Row
 
+from hub.config import RESERVED_STORE
 from hub.database import Conflict
 from hub.deliver import event_of
 from hub.errors import Unavailable
 from hub.event import search_keys
-from hub.routing import route_event
+from hub.routing import route_alert, route_event
 from hub.runtime import Hub
 from hub.store.fan_out import Plan, Planner, fan_out, give_up, one_event, waiting_ids
 
@@ -24,8 +25,10 @@ def planner(hub: Hub) -> Planner:
 
     def plan(row: Row[Any]) -> Plan:
         document = orjson.loads(bytes(row.body))
-        routing = route_event(routes, event_of(row), document["data"])
-        keys = search_keys(row.type, row.entity, document["data"])
+        data = document["data"]
+        own = row.store == RESERVED_STORE
+        routing = route_alert(hub.config, data) if own else route_event(routes, event_of(row), data)
+        keys = search_keys(row.type, row.entity, data)
         return Plan(routing.taken, routing.not_taken, routing.broken, keys)
 
     return plan

@@ -12,6 +12,7 @@ from hub.commands.asking import CONFIG, AsJson, ConfigPath, command_config
 from hub.commands.output import say, show_json
 from hub.config import Config
 from hub.errors import CommandError
+from hub.routing import OWN_EVENTS
 from hub.testing.samples import SIGNATURE_HEADER, sample, sign, to_bytes
 from hub.web.api import WrongUsage
 
@@ -28,6 +29,8 @@ def send(
     as_json: AsJson = False,
 ) -> None:
     """Post a signed sample event, with fresh ids each time."""
+    if event.startswith(OWN_EVENTS):
+        raise WrongUsage(f"{event} is an event of the hub's own: it makes them, and takes none from outside")
     more = _data(data)
     loaded = command_config(config)
     name = _store(loaded, store)

@@ -5,18 +5,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from hub.alert_texts import BEHIND_AFTER, REFUSAL_CAUSES
 from hub.jobs import FAILURES, client, hang_up
 from hub.runtime import Hub, storage_reason
 from hub.store.claims import ALIVE_WITHIN
 from hub.store.reading import Standing, blocked, standing
 from hub.web.plain import plain
 
-TOO_LONG = timedelta(seconds=60)
-CAUSES = {
-    "AUTHENTICATION_ERROR": "the signature was missing or wrong; compare the store's secret with webhook_secrets",
-    "NOT_FOUND": "no store of that name is configured; compare the webhook's URL with stores",
-    "VALIDATION_ERROR": "the request was no event",
-}
+TOO_LONG = BEHIND_AFTER
+CAUSES = REFUSAL_CAUSES
 
 
 @dataclass(frozen=True)
