@@ -21,6 +21,7 @@ from hub.store.refusals import count_refusals
 from hub.store.replays import Filter
 from tests import hubdb
 from tests.hubdb import Lab, document, open_lab, route
+from tests.operations import ask
 
 shared_url, database_url = hubdb.shared_url, hubdb.database_url
 GONE = Rejected("HTTP 410: gone")
@@ -81,6 +82,16 @@ async def test_the_first_is_told_at_once_to_the_routes_named_and_to_no_others(la
     assert (event.store, event.origin, event.secret) == ("hub", "hub", None)
     assert event.not_taken == dict.fromkeys(("one", "two", "mail"), "not named in alerts")
     assert await told(lab) == []
+
+
+async def test_an_alert_is_listed_and_explained_as_any_event_is(lab: Lab) -> None:
+    await kill(lab)
+    (alert,) = await told(lab)
+    (listed,) = (await ask(lab, "events", store="hub"))["events"]
+    assert (listed["id"], listed["type"], listed["entity"]) == (alert["id"], "hub.delivery.dead", "route:one")
+    found = await ask(lab, "explain", id=alert["id"])
+    assert [one["route"] for one in found["deliveries"]] == ["chat"]
+    assert {one["reason"] for one in found["not_taken"]} == {"not named in alerts"}
 
 
 async def test_the_rest_of_the_hour_is_one_summary_at_its_end(lab: Lab) -> None:

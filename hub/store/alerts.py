@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, select, text, update
+from sqlalchemy import Connection, Row, bindparam, delete, exists, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.store import ALERT, DELIVERY, EVENT, ROUTE_STATE, STAT, is_postgres
@@ -23,6 +23,12 @@ MOST_COUNTED = 10_000
 HOUR = timedelta(hours=1)
 # The name of PostgreSQL's lock that lets one process tell at a time: any number, the same in all of them.
 TELLING = 7_241_100_326
+
+WAITING = (PENDING, DELIVERY.c.lease_until.is_(None))
+# One cheap look at all routes; which of them are really late is asked of these few.
+LATE_ROUTES = select(ROUTE_STATE).where(
+    exists().where(*WAITING, DELIVERY.c.route == ROUTE_STATE.c.route, DELIVERY.c.next_attempt_at < bindparam("latest"))
+)
 
 Key = tuple[str, str, str]
 """A matter: the kind of event, a route or store, the reason's key."""
@@ -104,22 +110,22 @@ def _refused(connection: Connection, since: datetime) -> dict[tuple[str, str], d
 
 def _late(connection: Connection, now: datetime, watched: Watched) -> list[Late]:
     latest = now - watched.late_after
-    states = connection.execute(select(ROUTE_STATE)).all()
-    held_up = blocked(states, watched.routes).keys() | {
-        state.route for state in states if state.stopped_until is not None and state.stopped_until > now
-    }
-    found = [_late_route(connection, now, latest, *each) for each in watched.routes.items() if each[0] not in held_up]
+    states = connection.execute(LATE_ROUTES, {"latest": latest}).all()
+    held_up = blocked(states, watched.routes).keys()
+    found = [
+        _late_route(connection, now, latest, state.route, watched.routes[state.route])
+        for state in states
+        if state.route not in held_up and (state.stopped_until is None or state.stopped_until <= now)
+    ]
     return [late for late in (*found, _late_fan_out(connection, latest) if watched.fan_out else None) if late]
 
 
 def _late_route(connection: Connection, now: datetime, latest: datetime, route: str, ordered: bool) -> Late | None:
-    due = (PENDING, DELIVERY.c.route == route, DELIVERY.c.lease_until.is_(None))
-    if not connection.execute(select(DELIVERY.c.id).where(*due, DELIVERY.c.next_attempt_at < latest).limit(1)).first():
-        return None
     since = oldest_due(connection, now, route, ordered)
     if since is None or since >= latest:
         return None
-    some = select(DELIVERY.c.id).where(*due, DELIVERY.c.next_attempt_at <= now).limit(MOST_COUNTED).subquery()
+    due = select(DELIVERY.c.id).where(*WAITING, DELIVERY.c.route == route, DELIVERY.c.next_attempt_at <= now)
+    some = due.limit(MOST_COUNTED).subquery()
     return Late(route, since, connection.execute(select(func.count()).select_from(some)).scalar_one())
 
 
