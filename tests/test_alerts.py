@@ -3,6 +3,8 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from hub.connector import Receipt
 from hub.errors import HoldRoute, Rejected, TryAgain
 from hub.replay import pause_route, start_replay
 from hub.store import ALERT, DELIVERY, EVENT
-from hub.store.alerts import UNTOLD
+from hub.store.alerts import TELLING, UNTOLD
 from hub.store.refusals import count_refusals
 from hub.store.replays import Filter
 from tests import hubdb
@@ -26,6 +28,7 @@ from tests.operations import ask
 shared_url, database_url = hubdb.shared_url, hubdb.database_url
 GONE = Rejected("HTTP 410: gone")
 HOUR = 3600
+TEN_PAST = datetime(2026, 11, 23, 12, 10, tzinfo=UTC)
 ROUTES = {"one": route(), "two": route(), "chat": route(events=["none"]), "mail": route(events=["none"])}
 
 
@@ -33,10 +36,14 @@ ROUTES = {"one": route(), "two": route(), "chat": route(events=["none"]), "mail"
 async def lab(tmp_path: Path, database_url: str) -> AsyncIterator[Lab]:
     """Routes `one` and `two`, whose alerts go to `chat`; ten past noon, and the clock stands still."""
     async with open_lab(tmp_path, database_url, ROUTES, alerts=["chat"]) as made:
-        made.stand_still()
-        now = made.hub.now()
-        made.later(HOUR + 600 - (now.minute * 60 + now.second + now.microsecond / 1e6))
+        at(made, TEN_PAST)
         yield made
+
+
+def at(lab: Lab, moment: datetime) -> None:
+    """The clock stands still there."""
+    lab.stand_still()
+    lab.later((moment - lab.hub.now()).total_seconds())
 
 
 async def told(lab: Lab) -> list[dict[str, Any]]:
@@ -168,36 +175,44 @@ async def test_two_workers_tell_once(tmp_path: Path, shared_url: str) -> None:
         assert kinds == ["hub.delivery.dead", "hub.route.held"]
 
 
-async def test_what_another_process_has_under_way_is_left_to_it(tmp_path: Path, shared_url: str) -> None:
+async def test_while_one_process_tells_no_other_does(tmp_path: Path, shared_url: str) -> None:
+    async with open_lab(tmp_path, shared_url, ROUTES, alerts=["chat"]) as lab:
+        await refuse(lab, "main", "AUTHENTICATION_ERROR", 2)
+        async with another(shared_url, f"SELECT pg_advisory_xact_lock({TELLING})"):
+            assert await told(lab) == []
+        assert [alert["count"] for alert in await told(lab)] == [2]
+
+
+async def test_a_delivery_that_another_process_has_is_told_when_it_lets_go(tmp_path: Path, shared_url: str) -> None:
     async with open_lab(tmp_path, shared_url, ROUTES, alerts=["chat"]) as lab:
         (dead,) = await kill(lab)
-        locked, go_on = asyncio.Event(), asyncio.Event()
-        holding = asyncio.create_task(hold(shared_url, dead.id, locked, go_on))
-        await locked.wait()
-        assert await told(lab) == []
-        go_on.set()
-        await holding
+        async with another(shared_url, f"SELECT 1 FROM delivery WHERE id = '{dead.id}' FOR UPDATE"):
+            assert await told(lab) == []
         assert len(await told(lab)) == 1
 
 
-async def hold(url: str, delivery_id: str, locked: asyncio.Event, go_on: asyncio.Event) -> None:
-    """Somebody else's transaction that has locked this delivery."""
+@asynccontextmanager
+async def another(url: str, statement: str) -> AsyncIterator[None]:
+    """Somebody else's transaction, in the middle of which is this statement."""
     connection = await asyncpg.connect(url)
     try:
         async with connection.transaction():
-            await connection.execute("SELECT 1 FROM delivery WHERE id = $1 FOR UPDATE", delivery_id)
-            locked.set()
-            await go_on.wait()
+            await connection.execute(statement)
+            yield
     finally:
         await connection.close()
 
 
 async def test_nobody_named_means_no_event_and_no_flood_later(tmp_path: Path, database_url: str) -> None:
     async with open_lab(tmp_path, database_url, ROUTES) as lab:
+        at(lab, TEN_PAST)
         await kill(lab, 3)
         await refuse(lab, "main", "AUTHENTICATION_ERROR", 1)
         assert await told(lab) == []
+        lab.later(HOUR)
+        assert await told(lab) == []
     async with open_lab(tmp_path, database_url, ROUTES, alerts=["chat"]) as lab:
+        at(lab, TEN_PAST + timedelta(seconds=HOUR))
         lab.made = 3
         assert await told(lab) == []
         await kill(lab)
@@ -225,18 +240,38 @@ async def test_conditions_stores_and_events_of_a_route_are_for_the_stores_events
         assert await along(lab, found[0]["id"]) == {"chat": "pending"}
 
 
-async def test_an_alert_about_an_alert_is_never_told(lab: Lab) -> None:
-    """The way of the alerts is broken for good: whatever becomes of them makes no more of them."""
-    await kill(lab)
-    for _ in range(20):
-        await told(lab)
-        for claim in (await lab.claim("chat")).claims:
-            await lab.finish(claim, GONE)
-        lab.later(HOUR / 4)
-    rows = await lab.rows(EVENT, EVENT.c.store == "hub")
-    assert [row.type for row in rows] == ["hub.delivery.dead"]
-    assert await along(lab, rows[0].id) == {"chat": "dead"}
-    assert await lab.rows(DELIVERY, UNTOLD) == []
+async def test_an_alert_about_an_alert_is_never_told(tmp_path: Path, database_url: str) -> None:
+    """Both ways of the alerts are broken for good: whatever becomes of them makes no more of them."""
+    async with open_lab(tmp_path, database_url, ROUTES, alerts=["chat", "mail"]) as lab:
+        at(lab, TEN_PAST)
+        await kill(lab)
+        for _ in range(20):
+            await told(lab)
+            for name in ("chat", "mail"):
+                for claim in (await lab.claim(name)).claims:
+                    await lab.finish(claim, GONE)
+            lab.later(HOUR / 4)
+        rows = await lab.rows(EVENT, EVENT.c.store == "hub")
+        assert [row.type for row in rows] == ["hub.delivery.dead"]
+        assert await along(lab, rows[0].id) == {"chat": "dead", "mail": "dead"}
+        assert await lab.rows(DELIVERY, UNTOLD) == []
+
+
+async def test_held_ways_of_the_alerts_are_told_along_the_other_one_once(tmp_path: Path, database_url: str) -> None:
+    async with open_lab(tmp_path, database_url, ROUTES, alerts=["chat", "mail"]) as lab:
+        at(lab, TEN_PAST)
+        await kill(lab)
+        for _ in range(20):
+            await told(lab)
+            for name in ("chat", "mail"):
+                for claim in (await lab.claim(name)).claims:
+                    await lab.finish(claim, HoldRoute("wrong key"))
+            lab.later(60)
+        kinds = Counter((row.type, row.entity) for row in await lab.rows(EVENT, EVENT.c.store == "hub"))
+        assert kinds == {
+            ("hub.delivery.dead", "route:one"): 1, ("hub.route.held", "route:chat"): 1,
+            ("hub.route.held", "route:mail"): 1,
+        }  # fmt: skip
 
 
 async def test_a_route_is_not_told_of_itself(tmp_path: Path, database_url: str) -> None:
