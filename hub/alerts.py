@@ -10,8 +10,9 @@ anywhere tells nothing twice and leaves nothing out.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -53,6 +54,8 @@ from hub.store.alerts import (
 from hub.store.events import NewEvent, keep_events
 from hub.store.stats import hour_of
 
+# A reason may name its order, and every one then is another; nobody wants to be told of each.
+MOST_REASONS = 5
 NO_REASON = "no reason was recorded"
 log = structlog.get_logger()
 
@@ -118,15 +121,29 @@ def _watched(hub: Hub, now: datetime, known: Mapping[Key, Row[Any]]) -> Watched:
 
 def _steps(hub: Hub, now: datetime, found: Found) -> Iterator[Step]:
     """What there is to do about each matter that has news, or of which something is remembered."""
-    news: dict[Key, News] = {}
-    for one in _news(hub, now, found):
-        key = (one.kind, one.name, one.label)
-        news[key] = together(news.get(key), one)
+    news = _by_matter(_news(hub, now, found), {key for key, row in found.known.items() if row.summary_at is not None})
     for key in sorted(news.keys() | found.known.keys()):
         row, read = found.known.get(key), _this_hour(found, now, key)
         step = next_step(key, now, row, news.get(key), heard=_heard(hub, key), read=read)
         if step is not None:
             yield step
+
+
+def _by_matter(found: Iterable[News], told: Collection[Key]) -> dict[Key, News]:
+    """Each matter's news together. Of a route's dead that have ever new reasons the rest is one matter."""
+    news: dict[Key, News] = {}
+    reasons = Counter(key[:2] for key in told)
+    for one in found:
+        key = (one.kind, one.name, one.label)
+        fresh = key not in news and key not in told
+        if fresh and one.kind == DEAD and reasons[key[:2]] >= MOST_REASONS:
+            key = (one.kind, one.name, "")
+            rest = replace(one, label="", reason=f"several reasons, such as {one.reason}")
+            news[key] = together(news.get(key), rest)
+            continue
+        reasons[key[:2]] += fresh
+        news[key] = together(news.get(key), one)
+    return news
 
 
 def _heard(hub: Hub, key: Key) -> bool:

@@ -67,8 +67,12 @@ async def _fan_out_one(hub: Hub, event_id: str) -> None:
 
 
 async def _bury(hub: Hub, event_id: str, error: Exception) -> None:
-    """Dead deliveries on every route, with the reason, for an event that cannot be fanned out."""
+    """Dead deliveries on every route it may be meant for, with the reason, for an event that cannot be fanned out."""
     reason = f"fan-out failed: {type(error).__name__}"
     log.error("fan_out.failed", event_id=event_id, error=type(error).__name__)
-    buried = Plan([], {}, dict.fromkeys(hub.config.routes, reason))
+
+    def buried(row: Row[Any]) -> Plan:
+        meant = hub.config.alerts if row.store == RESERVED_STORE else hub.config.routes
+        return Plan([], {}, dict.fromkeys(meant, reason))
+
     await hub.database.write(lambda connection: give_up(connection, hub.now(), event_id, buried, hub.terms()))

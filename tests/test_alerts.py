@@ -160,6 +160,28 @@ async def test_another_route_and_another_reason_are_matters_of_their_own(lab: La
     assert found == {("one", "no such customer"), ("two", "HTTP 410")}
 
 
+async def test_reasons_that_never_repeat_are_told_together(lab: Lab) -> None:
+    for number in range(12):
+        await kill(lab, result=Rejected(f"order {number} is not there"))
+    alerts = await told(lab)
+    assert sorted(alert["count"] for alert in alerts) == [1, 1, 1, 1, 1, 7]
+    (rest,) = [alert for alert in alerts if alert["count"] == 7]
+    assert (rest["error_key"], "several reasons, such as order " in rest["text"]) == (None, True)
+    await kill(lab, result=Rejected("order 12 is not there"))
+    assert await told(lab) == []
+    lab.later(HOUR)
+    assert [alert["count"] for alert in await told(lab)] == [1]
+
+
+async def test_an_alert_that_cannot_be_fanned_out_bothers_no_other_route(lab: Lab) -> None:
+    await kill(lab)
+    await raise_alerts(lab.hub)
+    alert = await lab.row(EVENT, EVENT.c.store == "hub")
+    await lab.write(lambda c: c.execute(update(EVENT).where(EVENT.c.id == alert.id).values(body=b"{")))
+    await lab.fan_out()
+    assert await along(lab, alert.id) == {"chat": "dead"}
+
+
 async def test_two_workers_tell_once(tmp_path: Path, shared_url: str) -> None:
     """Both find the same; on SQLite there is one process."""
     async with (

@@ -128,13 +128,15 @@ def new_delivery(
     }
 
 
-def give_up(connection: Connection, now: datetime, event_id: str, plan: Plan, terms: dict[str, RouteTerms]) -> None:
+def give_up(
+    connection: Connection, now: datetime, event_id: str, planner: Planner, terms: dict[str, RouteTerms]
+) -> None:
     """An event whose fan-out the database refuses: dead deliveries that say so, in place of what failed."""
     event = connection.execute(
         select(EVENT).where(EVENT.c.id == event_id, EVENT.c.fanned_out_at.is_(None)).with_for_update()
     ).first()
     if event is not None:
-        write_plans(connection, now, [(event, plan)], terms)
+        write_plans(connection, now, [(event, planner(event))], terms)
 
 
 def waiting_ids(connection: Connection, most: int) -> list[str]:
