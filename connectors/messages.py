@@ -82,6 +82,16 @@ WORDINGS = {
     ),
 }
 
+# The hub's own events say in `text` what there is to say; these are the lines above it.
+ALERT_TITLES = {
+    "hub.delivery.dead": ("litekart-hub: deliveries are dead", " on {route}"),
+    "hub.route.held": ("litekart-hub: a route is held", ": {route}"),
+    "hub.refused": ("litekart-hub: requests were refused",),
+    "hub.disk.low": ("litekart-hub: the disk is nearly full",),
+    "hub.behind": ("litekart-hub: deliveries wait too long", " on {route}"),
+}
+ALERT_LENGTH = 2_000
+
 LABELS = {
     "order": "Order", "customer": "Customer", "email": "E-mail", "phone": "Phone", "total": "Total",
     "amount": "Amount", "method": "Method", "status": "Status", "items": "Items", "reason": "Reason",
@@ -94,7 +104,9 @@ def message_of(event: Event) -> Message:
     """The event in words; an unknown type is told by the plain fields of its data."""
     data = event.data
     wording = WORDINGS.get(event.type)
-    if wording is None:
+    if event.type in ALERT_TITLES:
+        title, summary, facts = _alert(event.type, data)
+    elif wording is None:
         title = summary = clean(f"Event {event.type}")
         facts = tuple(_plain_facts(data))[:UNKNOWN_TYPE_FACTS]
     else:
@@ -104,6 +116,27 @@ def message_of(event: Event) -> Message:
         facts = tuple(Fact(LABELS[name], known[name]) for name in wording.facts if name in known)
     time = event.occurred_at.strftime("%Y-%m-%d %H:%M UTC")
     return Message(title, summary, facts, event.id, clean(event.type), event.store, time)
+
+
+def _alert(kind: str, data: dict[str, Any]) -> tuple[str, str, tuple[Fact, ...]]:
+    """Title, summary and facts of one of the hub's own events."""
+    route = _first(data, "route")
+    title = _joined(ALERT_TITLES[kind], {"route": route} if route else {})
+    summary = clean(data.get("text") or title, ALERT_LENGTH)
+    about = data.get("entities")
+    orders = ", ".join(clean(entity) for entity in about) if isinstance(about, list) else ""
+    more = _first(data, "more")
+    found = (
+        ("Route", route),
+        ("Store", _first(data, "store")),
+        ("Reason", _first(data, "reason")),
+        ("Count", _first(data, "count")),
+        ("Since", _first(data, "since")),
+        ("About", f"{orders} and {more} more" if orders and more != "0" else orders),
+        ("What to do", _first(data, "remedy")),
+        ("Link", clean(data.get("url") or "", ALERT_LENGTH)),
+    )
+    return title, summary, tuple(Fact(label, value) for label, value in found if value)
 
 
 def clean(value: object, length: int = VALUE_LENGTH) -> str:

@@ -203,6 +203,9 @@ class Dashboard(Section):
     host: str = Field("127.0.0.1", description="The address to listen on; an open one needs users.")
     port: int = Field(8601, ge=0, le=65535, description="The port; 0 takes a free one.")
     users: tuple[User, ...] = Field((), description="Who may log in; without any, a link is printed at start.")
+    public_url: WebUrl | None = Field(
+        None, description="The dashboard's address as others see it, for links in alerts."
+    )
 
     @field_validator("users")
     @classmethod
@@ -491,6 +494,21 @@ def _doubts(config: Config, file: YamlFile) -> Iterator[str]:
                 like = get_close_matches(pattern, groups if pattern.endswith(".*") else EVENT_TYPES, 1, 0.8)
                 if like:
                     yield file.at(place, f"{shortened(pattern)} is no known type; did you mean {like[0]}?")
+    yield from _alert_doubts(config, file)
+
+
+def _alert_doubts(config: Config, file: YamlFile) -> Iterator[str]:
+    """Routes of whose trouble nobody would be told, and alerts that go where none can be read."""
+    for name, route in config.routes.items():
+        if route.alerts and set(route.alerts) == {name}:
+            yield file.at(
+                ("routes", name, "alerts"), "of this route's own trouble nobody is told: name another one too"
+            )
+    for index, name in enumerate(config.alerts):
+        if config.routes[name].connector_class.reads_state:
+            yield file.at(
+                ("alerts", index), f"{name} acts on the store's orders or products; an alert is about neither"
+            )
 
 
 @lru_cache(maxsize=256)

@@ -9,11 +9,12 @@ import orjson
 import structlog
 from sqlalchemy import Row
 
+from hub.config import RESERVED_STORE
 from hub.database import Conflict
 from hub.deliver import event_of
 from hub.errors import Unavailable
 from hub.event import search_keys
-from hub.routing import route_event
+from hub.routing import route_alert, route_event
 from hub.runtime import Hub
 from hub.store.fan_out import Plan, Planned, waiting_events, write_plans
 
@@ -30,8 +31,10 @@ def planner(hub: Hub) -> Planner:
 
     def plan(row: Row[Any]) -> Plan:
         document = orjson.loads(bytes(row.body))
-        routing = route_event(routes, event_of(row), document["data"])
-        keys = search_keys(row.type, row.entity, document["data"])
+        data = document["data"]
+        own = row.store == RESERVED_STORE
+        routing = route_alert(hub.config, data) if own else route_event(routes, event_of(row), data)
+        keys = search_keys(row.type, row.entity, data)
         return Plan(routing.taken, routing.not_taken, routing.broken, keys)
 
     return plan
@@ -78,8 +81,9 @@ async def _fan_out(hub: Hub, rows: Sequence[Row[Any]]) -> int:
 
 
 async def _bury(hub: Hub, row: Row[Any], error: Exception) -> None:
-    """Dead deliveries on every route, with the reason, for an event that cannot be fanned out."""
+    """Dead deliveries on every route it may be meant for, with the reason, for an event that cannot be fanned out."""
     reason = f"fan-out failed: {type(error).__name__}"
     log.error("fan_out.failed", event_id=row.id, error=type(error).__name__)
-    buried = [(row, Plan([], {}, dict.fromkeys(hub.config.routes, reason)))]
+    meant = hub.config.alerts if row.store == RESERVED_STORE else hub.config.routes
+    buried = [(row, Plan([], {}, dict.fromkeys(meant, reason)))]
     await hub.database.write(lambda connection: write_plans(connection, hub.now(), buried, hub.terms()))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from hub.config import RESERVED_STORE, Route
+from hub.config import RESERVED_STORE, Config, Route
 from hub.connector import Event
 from hub.errors import TemplateError
 from hub.language import condition_names
@@ -44,6 +44,18 @@ def route_event(
         else:
             routing.not_taken[name] = reason
     return routing
+
+
+def alert_routes(config: Config, route: str | None) -> list[str]:
+    """The routes that are told of a matter of `route`, or of the hub itself: never the one that it is about."""
+    own = config.routes[route].alerts if route in config.routes else None
+    return [name for name in dict.fromkeys(config.alerts if own is None else own) if name != route]
+
+
+def route_alert(config: Config, data: Mapping[str, Any]) -> Routing:
+    """Where one of the hub's own events goes: `events`, `stores` and `when` are for those of the stores."""
+    told = alert_routes(config, data.get("route"))
+    return Routing(told, {name: "not named in alerts" for name in config.routes if name not in told})
 
 
 def _why_not(route: Route, event: Event, names: Mapping[str, Any]) -> str | None:

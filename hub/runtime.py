@@ -31,7 +31,10 @@ log = structlog.get_logger()
 
 @dataclass
 class Hub:
-    """A process's share of the hub. `worker_id` names it where it delivers; `dashboard_url` while it listens there."""
+    """A process's share of the hub. `worker_id` names it where it delivers; `dashboard_url` while it listens there.
+
+    `disk_low`: how little is free, while that is less than the config wants.
+    """
 
     config: Config
     clock: Clock
@@ -42,6 +45,7 @@ class Hub:
     redact: Callable[[str], str]
     worker_id: str
     dashboard_url: str | None = None
+    disk_low: str | None = None
 
     def now(self) -> datetime:
         return self.clock.now()

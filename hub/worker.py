@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 import structlog
 from sqlalchemy import Connection
 
+from hub.alerts import raise_alerts
 from hub.database import Conflict
 from hub.deliver import Line, attempt, open_line
 from hub.errors import Unavailable
@@ -85,6 +86,7 @@ class Worker:
             self._repeat("fan_out", lambda: fan_out_waiting(self.hub)),
             self._repeat("replay", lambda: advance_replays(self.hub)),
             self._tick(),
+            self._watch(),
             self._heartbeat(),
         ]
 
@@ -190,6 +192,12 @@ class Worker:
         while not self.stopping.is_set():
             await self._patiently("tick", lambda: self._ring_due(routes))
             await self._sleep(self.stopping, TICK)
+
+    async def _watch(self) -> None:
+        """Look once a second whether somebody must be told of something; at once again while there is more."""
+        while not self.stopping.is_set():
+            if not await self._patiently("alerts", lambda: raise_alerts(self.hub)):
+                await self._sleep(self.stopping, TICK)
 
     async def _heartbeat(self) -> None:
         while not self.stopping.is_set():

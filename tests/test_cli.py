@@ -334,6 +334,8 @@ async def _sends(desk: Desk, url: str) -> None:
     ran = await desk.hub("send", "order.placed", "--url", f"{url}/webhooks/main")
     assert ran.out.startswith('200 {"success": true')
     assert len(await desk.settled(3)) == 3
+    own = await desk.hub("send", "hub.behind", "--url", url)
+    assert (own.code, "takes none from outside" in own.err) == (2, True)
 
 
 async def _looks(desk: Desk) -> None:

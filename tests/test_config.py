@@ -316,6 +316,15 @@ def test_what_a_variable_filled_in_does_not_blot_out_the_remedy(tmp_path: Path) 
     assert "must be an address such as https://shop.example" in problem
 
 
+def test_alerts_that_tell_nobody_are_warned_of(tmp_path: Path) -> None:
+    alone = load(tmp_path, route("settings: {url: x}", "alerts: [one]"))
+    told = "of this route's own trouble nobody is told: name another one too"
+    assert alone.warnings == [f"config.yaml:6: routes.one.alerts: {told}"]
+    reads = load(tmp_path, STORES + "routes: {one: {connector: 'tests.hubdb:Looks'}}\nalerts: [one]\n")
+    about = "one acts on the store's orders or products; an alert is about neither"
+    assert [warning.partition("alerts[0]: ")[2] for warning in reads.warnings] == [about]
+
+
 def test_the_fingerprint_follows_the_settings(tmp_path: Path) -> None:
     def of(*lines: str) -> str:
         return route_fingerprint(load(tmp_path, route(*lines)).routes["one"])

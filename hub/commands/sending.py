@@ -14,6 +14,7 @@ from hub.commands.output import complain, say, show_json
 from hub.config import Config
 from hub.errors import CommandError
 from hub.event import EVENT_TYPES
+from hub.routing import OWN_EVENTS
 from hub.testing.samples import SIGNATURE_HEADER, sample, sign, to_bytes
 from hub.web.api import WrongUsage
 
@@ -30,6 +31,8 @@ def send(
     as_json: AsJson = False,
 ) -> None:
     """Post a signed sample event, with fresh ids each time."""
+    if event.startswith(OWN_EVENTS):
+        raise WrongUsage(f"{event} is an event of the hub's own: it makes them, and takes none from outside")
     more = _data(data)
     loaded = command_config(config)
     name = _store(loaded, store)

@@ -425,7 +425,7 @@ def first_waiting(connection: Connection) -> int | None:
 def standing(connection: Connection, now: datetime, ordered: Collection[str]) -> Standing:
     """The numbers behind `hub status`. `ordered`: the routes that keep the order of each entity."""
     states = {row.route: row for row in connection.execute(select(ROUTE_STATE).order_by(ROUTE_STATE.c.route))}
-    due = {route: _oldest_due(connection, now, route, route in ordered) for route in states}
+    due = {route: oldest_due(connection, now, route, route in ordered) for route in states}
     waiting = connection.execute(select(func.count()).where(EVENT.c.fanned_out_at.is_(None))).scalar_one()
     oldest = select(EVENT.c.received_at).where(EVENT.c.fanned_out_at.is_(None)).order_by(EVENT.c.seq).limit(1)
     hour = now.replace(minute=0, second=0, microsecond=0)
@@ -478,7 +478,7 @@ def _dead(connection: Connection) -> list[Row[Any]]:
     return list(connection.execute(grouped).all())
 
 
-def _oldest_due(connection: Connection, now: datetime, route: str, ordered: bool) -> datetime | None:
+def oldest_due(connection: Connection, now: datetime, route: str, ordered: bool) -> datetime | None:
     """Since when the route's oldest due delivery waits; on an ordered route, that of the first of each entity."""
     due: list[Any] = [PENDING, DELIVERY.c.route == route, DELIVERY.c.next_attempt_at <= now]
     if ordered:

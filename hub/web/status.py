@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from hub.alert_texts import BEHIND_AFTER, REFUSAL_CAUSES
 from hub.jobs import FAILURES, client, hang_up
 from hub.runtime import Hub, storage_reason
 from hub.store import replays
@@ -15,12 +16,8 @@ from hub.store.reading import Standing, blocked, standing
 from hub.web.explain import remedy_of
 from hub.web.plain import plain, spoken
 
-TOO_LONG = timedelta(seconds=60)
-CAUSES = {
-    "AUTHENTICATION_ERROR": "the signature was missing or wrong; compare the store's secret with webhook_secrets",
-    "NOT_FOUND": "no store of that name is configured; compare the webhook's URL with stores",
-    "VALIDATION_ERROR": "the request was no event",
-}
+TOO_LONG = BEHIND_AFTER
+CAUSES = REFUSAL_CAUSES
 
 
 @dataclass(frozen=True)

@@ -120,3 +120,36 @@ def test_other_text_is_left_as_it_is() -> None:
 def test_a_line_keeps_closed_isolates_and_drops_one_left_open() -> None:
     assert clean_line("\u202ea \u2068שלום\u2069\r\nb") == "a \u2068שלום\u2069 b"
     assert clean_line("a \u2068שלום\nb") == "a שלום b"
+
+
+ALERT = {
+    "route": "big-orders", "store": "main", "reason": "HTTP 410: gone", "count": 14, "since": "2026-11-23T14:05:00Z",
+    "entities": ["order:ord_1", "order:ord_2"], "more": 12, "url": "https://hub.example/deliveries?status=dead",
+    "remedy": "Mend the cause.", "text": "14 deliveries on route big-orders died since 14:05 UTC: HTTP 410: gone.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "title"),
+    [
+        ("hub.delivery.dead", "litekart-hub: deliveries are dead on big-orders"),
+        ("hub.route.held", "litekart-hub: a route is held: big-orders"),
+        ("hub.refused", "litekart-hub: requests were refused"),
+        ("hub.disk.low", "litekart-hub: the disk is nearly full"),
+        ("hub.behind", "litekart-hub: deliveries wait too long on big-orders"),
+    ],
+)
+def test_the_hubs_own_events_are_told_in_their_own_words(kind: str, title: str) -> None:
+    message = told(kind, **ALERT)
+    assert (message.title, message.summary) == (title, ALERT["text"])
+    assert {fact.label: fact.value for fact in message.facts} == {
+        "Route": "big-orders", "Store": "main", "Reason": "HTTP 410: gone", "Count": "14",
+        "Since": "2026-11-23T14:05:00Z", "About": "order:ord_1, order:ord_2 and 12 more",
+        "What to do": "Mend the cause.", "Link": "https://hub.example/deliveries?status=dead",
+    }  # fmt: skip
+
+
+def test_what_an_alert_does_not_have_is_left_out() -> None:
+    message = told("hub.disk.low", text="The disk is nearly full.", route=None, entities=[], more=0, url=None, count=1)
+    assert [fact.label for fact in message.facts] == ["Count"]
+    assert told("hub.behind", route=None).title == "litekart-hub: deliveries wait too long"
