@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, func, select, update
 from hub.clock import new_id
 from hub.store import AUDIT, DELIVERY, ROUTE_STATE, among
 from hub.store.claims import probe_at_once
+from hub.store.stats import add_endings
 
 
 def audit(connection: Connection, now: datetime, who: str, action: str, **detail: Any) -> None:
@@ -65,11 +66,13 @@ def cancel(connection: Connection, now: datetime, delivery_ids: Sequence[str], w
         update(DELIVERY)
         .where(DELIVERY.c.id.in_(delivery_ids), DELIVERY.c.status.in_(("pending", "held")))
         .values(status="skipped", next_attempt_at=None, error_key="cancelled", last_error=f"cancelled by {who}")
-        .returning(DELIVERY.c.id)
-    ).scalars()
-    cancelled = sorted(done)
+        .returning(DELIVERY.c.id, DELIVERY.c.route, DELIVERY.c.lease_until)
+    ).all()
+    cancelled = sorted(row.id for row in done)
     for delivery_id in cancelled:
         audit(connection, now, who, "cancel", delivery=delivery_id)
+    # One under way is counted when its attempt ends: it may still be delivered.
+    add_endings(connection, now, [(row.route, "skipped") for row in done if row.lease_until is None])
     return cancelled
 
 

@@ -1,19 +1,22 @@
 """The hour's counts, written in the transactions that they count, so that every process's part is in them.
 
 Kinds: `event` (name: store, label: type), `delivery` (name: route, label: what became of an attempt, or of a delivery
-without one), `attempt_ms` (name: route, label `sum`: milliseconds), `refused` (name: store, label: code).
+without one), `attempt_ms` (name: route, labels `sum`: milliseconds, `count`: the attempts that took them), `refused`
+(name: store, label: code). Hours that are dropped one day leave their sums in rows of the hour 1970-01-01T00:00Z.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
-from sqlalchemy import Connection, select
+from sqlalchemy import BigInteger, Connection, cast, func, select
 
 from hub.store import STAT
 from hub.store.wide import insert_rows
 
 COUNTED = ("event", "delivery")
+CARRIED = datetime(1970, 1, 1, tzinfo=UTC)
 COLUMNS = ("hour", "kind", "name", "label", "count")
 ADDED = "ON CONFLICT (hour, kind, name, label) DO UPDATE SET count = stat.count + excluded.count"
 
@@ -31,6 +34,16 @@ class HourCount:
     count: int
 
 
+@dataclass(frozen=True)
+class Total:
+    """How many in all hours, those that were dropped included."""
+
+    kind: str
+    name: str
+    label: str
+    count: int
+
+
 def hour_of(moment: datetime) -> datetime:
     """When the hour of `moment` began."""
     return moment.replace(minute=0, second=0, microsecond=0)
@@ -42,8 +55,23 @@ def add_counts(connection: Connection, counts: Counts) -> None:
         insert_rows(connection, STAT, COLUMNS, [(*key, counts[key]) for key in sorted(counts)], ADDED)
 
 
+def add_endings(connection: Connection, now: datetime, endings: Iterable[tuple[str, str]]) -> None:
+    """Add what became of deliveries without a record of an attempt: (route, label) for each."""
+    hour = hour_of(now)
+    add_counts(connection, Counter((hour, "delivery", route, label) for route, label in endings))
+
+
 def hourly(connection: Connection, since: datetime) -> list[HourCount]:
     """The events and deliveries of the hours that began at `since` or later, oldest first."""
-    found = select(STAT).where(STAT.c.hour >= since, STAT.c.kind.in_(COUNTED))
+    found = select(STAT).where(STAT.c.hour >= since, STAT.c.hour > CARRIED, STAT.c.kind.in_(COUNTED))
     rows = connection.execute(found.order_by(STAT.c.hour, STAT.c.kind, STAT.c.name, STAT.c.label))
     return [HourCount(row.hour, row.kind, row.name, row.label, row._mapping["count"]) for row in rows]
+
+
+def totals(connection: Connection) -> list[Total]:
+    """The sums over all hours, by kind, name and label."""
+    # PostgreSQL's sum of integers is a numeric.
+    count = cast(func.sum(STAT.c.count), BigInteger).label("total")
+    keys = (STAT.c.kind, STAT.c.name, STAT.c.label)
+    rows = connection.execute(select(*keys, count).group_by(*keys).order_by(*keys))
+    return [Total(row.kind, row.name, row.label, row.total) for row in rows]
