@@ -7,9 +7,10 @@ from typing import Any
 
 from hub.connector import Receipt
 from hub.errors import Hold, HoldRoute, NotNow, Rejected, Skip, TryAgain
-from hub.replay import cancel_deliveries
+from hub.replay import cancel_deliveries, start_replay
 from hub.store import STAT
 from hub.store.claims import settle_gone
+from hub.store.replays import Filter
 from hub.store.stats import CARRIED, Total, add_counts, hour_of, hourly, totals
 from tests import hubdb
 from tests.hubdb import Lab, document, open_lab, route
@@ -105,6 +106,15 @@ async def test_what_is_cancelled_is_counted_once_also_while_it_is_under_way(lab:
     await lab.claim_none(worker="other")
     assert await cancel_deliveries(lab.hub, "asha", [waiting.id]) == []
     assert await counted(lab, "delivery") == {("one", "delivered"): 1, ("one", "skipped"): 3}
+
+
+async def test_what_goes_another_way_since_its_route_is_gone_is_counted(tmp_path: Path, database_url: str) -> None:
+    async with open_lab(tmp_path, database_url, {"old": route()}) as lab:
+        await lab.orders(3)
+        await lab.claim("old", limit=1)
+    async with open_lab(tmp_path, database_url) as lab:
+        await start_replay(lab.hub, "asha", Filter(route="old", status="gone"), to_route="one")
+        assert await counted(lab, "delivery") == {("old", "skipped"): 2}
 
 
 async def test_totals_hold_what_was_carried_and_the_hours_do_not(lab: Lab) -> None:
