@@ -65,6 +65,12 @@ def _long_enough(secret: Secret) -> Secret:
     return secret
 
 
+def _hard_to_guess(token: Secret) -> Secret:
+    if len(token.reveal()) < SHORTEST_SECRET or not re.fullmatch(r"[!-~]+", token.reveal()):
+        raise ValueError(f"must be at least {SHORTEST_SECRET} characters, letters, digits and signs, no spaces")
+    return token
+
+
 def _web_url(url: str) -> str:
     try:
         parts = urlsplit(url)
@@ -205,6 +211,9 @@ class Dashboard(Section):
     users: tuple[User, ...] = Field((), description="Who may log in; without any, a link is printed at start.")
     public_url: WebUrl | None = Field(
         None, description="The dashboard's address as others see it, for links in alerts."
+    )
+    metrics_token: Annotated[Secret, AfterValidator(_hard_to_guess)] | None = Field(
+        None, description="Bearer token for /metrics from other machines, at least 16 characters; this one needs none."
     )
 
     @field_validator("users")

@@ -75,7 +75,9 @@ async def _fan_out(hub: Hub, rows: Sequence[Row[Any]]) -> int:
     # On a thread of its own: conditions may be slow, and this one answers webhooks.
     planned = await asyncio.to_thread(plan_events, rows, planner(hub))
     terms = hub.terms()
-    routes = await hub.database.write(lambda connection: write_plans(connection, hub.now(), planned, terms))
+    routes = await hub.database.write(
+        lambda connection: write_plans(connection, hub.now(), planned, terms, hub.worker_id)
+    )
     hub.bells.ring(*(f"deliver:{route}" for route in routes))
     return len(planned)
 
@@ -86,4 +88,4 @@ async def _bury(hub: Hub, row: Row[Any], error: Exception) -> None:
     log.error("fan_out.failed", event_id=row.id, error=type(error).__name__)
     meant = hub.config.alerts if row.store == RESERVED_STORE else hub.config.routes
     buried = [(row, Plan([], {}, dict.fromkeys(meant, reason)))]
-    await hub.database.write(lambda connection: write_plans(connection, hub.now(), buried, hub.terms()))
+    await hub.database.write(lambda c: write_plans(c, hub.now(), buried, hub.terms(), hub.worker_id))

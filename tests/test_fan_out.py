@@ -142,7 +142,7 @@ async def test_two_workers_share_what_waits(tmp_path: Path, shared_url: str) -> 
 
         def hold(connection: Any) -> int:
             planned = [(row, plan(row)) for row in waiting_events(connection, 5)]
-            write_plans(connection, first.hub.now(), planned, terms)
+            write_plans(connection, first.hub.now(), planned, terms, first.hub.worker_id)
             connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
             held.set()
             await_only(go_on.wait())

@@ -42,6 +42,8 @@ ACCESS = {
     "GET /account": "page",
     "POST /account": "own",
     "GET /healthz": "open",
+    # For anyone on this machine, as tests/test_metrics.py shows.
+    "GET /metrics": "open",
     "GET /static": "open",
     "GET /": "page",
     "GET /events": "page",

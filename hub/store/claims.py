@@ -17,12 +17,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.schedule import POISON, after_taking, next_free, tokens
 from hub.store import ATTEMPT, DELIVERY, EVENT, ROUTE_STATE, WORKER, among, is_postgres
+from hub.store.stats import add_endings
 from hub.store.wide import insert_rows
 
 ALIVE_WITHIN = timedelta(seconds=15)
 DAY = timedelta(days=1)
 ALONE_AFTER = 2
 AFTER_ALL = 2**62
+
+# What became of deliveries in a claim, without a record: (route, label) for each.
+Endings = list[tuple[str, str]]
 
 # Statements of every claim and record are made once: to make one costs more than to run it.
 STATE = select(ROUTE_STATE).where(ROUTE_STATE.c.route == bindparam("route")).with_for_update()
@@ -123,13 +127,15 @@ def probe_at_once(connection: Connection, now: datetime, route: str) -> None:
 def claim(connection: Connection, now: datetime, items: Sequence[ClaimRequest]) -> list[Claimed]:
     """Each request's due deliveries, oldest first, under leases."""
     order = sorted(range(len(items)), key=lambda index: items[index].route)
-    done = {index: _claim(connection, now, items[index]) for index in order}
+    endings: Endings = []
+    done = {index: _claim(connection, now, items[index], endings) for index in order}
+    add_endings(connection, now, endings)
     return [done[index] for index in range(len(items))]
 
 
-def _claim(connection: Connection, now: datetime, request: ClaimRequest) -> Claimed:
+def _claim(connection: Connection, now: datetime, request: ClaimRequest, endings: Endings) -> Claimed:
     state = connection.execute(STATE, {"route": request.route}).one()
-    in_flight, suspects = settle_expired(connection, now, request.route, request.worker, request.recording)
+    in_flight, suspects = settle_expired(connection, now, request.route, request.worker, endings, request.recording)
     if state.paused_at is not None:
         return Claimed([], now + DAY)
     if state.stopped_until is not None and state.stopped_until > now:
@@ -149,15 +155,18 @@ def _claim(connection: Connection, now: datetime, request: ClaimRequest) -> Clai
         return Claimed([], max(wake, now), suspects and free > 0)
     rows, suspect = _candidates(connection, now, request, state, allowed)
     fresh = _drop_aged(connection, now, request, state, rows)
+    endings += [(request.route, "skipped")] * (len(rows) - len(fresh))
     claims = _take(connection, now, request, fresh, probing)
     _update_state(connection, now, request, state, claims)
     return Claimed(claims, now if rows else _next_due(connection, now, request.route), suspect)
 
 
 def settle_expired(
-    connection: Connection, now: datetime, route: str, me: str, recording: Collection[str] = ()
+    connection: Connection, now: datetime, route: str, me: str, endings: Endings, recording: Collection[str] = ()
 ) -> tuple[int, bool]:
     """Close attempts whose lease ran out as `lost`; the number in flight, and whether a suspect came of it.
+
+    What became of their deliveries is added to `endings`.
 
     Not those of `me` that are `recording`: after an outage their outcomes are about to be written. Only an ended
     process counts against a delivery: not `me`, and no other while my own last sign of life is as old as theirs may
@@ -195,6 +204,8 @@ def settle_expired(
         values: dict[str, Any] = {"lease_until": None, "lost": lost, "budget": row.budget + ended}
         if row.status == "pending":
             values |= _after_lost(now, row, lost, ended)
+        became = values.get("status", row.status)
+        endings.append((route, "lost" if became == "pending" else became))
         connection.execute(update(DELIVERY).where(DELIVERY.c.id == row.id).values(**values))
     return leased - len(expired), suspects
 
@@ -213,9 +224,11 @@ def _after_lost(now: datetime, row: Any, lost: int, ended: bool) -> dict[str, An
 def settle_gone(connection: Connection, now: datetime, me: str, configured: Collection[str]) -> None:
     """End the leases that ran out on routes which are gone from the config: nobody claims there any more."""
     found = select(DELIVERY.c.route).where(DELIVERY.c.lease_until <= now, DELIVERY.c.route.not_in(configured))
+    endings: Endings = []
     for route in connection.execute(found.distinct().order_by(DELIVERY.c.route)).scalars().all():
         connection.execute(STATE, {"route": route})
-        settle_expired(connection, now, route, me)
+        settle_expired(connection, now, route, me, endings)
+    add_endings(connection, now, endings)
 
 
 def _candidates(

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, inspect, select
 
-from hub.store import DELIVERY, EVENT, SCHEMA_VERSION, among
+from hub.store import DELIVERY, EVENT, SCHEMA_VERSION, among, is_postgres
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,14 @@ def version(connection: Connection) -> str | None:
     if not inspect(connection).has_table(SCHEMA_VERSION.name):
         return None
     found: str | None = connection.execute(select(SCHEMA_VERSION.c.version_num)).scalar()
+    return found
+
+
+def size(connection: Connection) -> int | None:
+    """The database's size in bytes, where it can be asked; None on SQLite, whose files tell."""
+    if not is_postgres(connection):
+        return None
+    found: int = connection.execute(select(func.pg_database_size(func.current_database()))).scalar_one()
     return found
 
 

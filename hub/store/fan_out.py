@@ -66,8 +66,12 @@ FANNED_OUT = (
 )
 
 
-def write_plans(connection: Connection, now: datetime, planned: Planned, terms: dict[str, RouteTerms]) -> set[str]:
+def write_plans(
+    connection: Connection, now: datetime, planned: Planned, terms: dict[str, RouteTerms], by: str = ""
+) -> set[str]:
     """Deliveries, search keys and reasons of events that have their plan; the routes that got deliveries.
+
+    `by`: the process that does it, which counts for itself.
 
     They were planned outside of this transaction: what another worker has fanned out since, or is about to, is its own.
     """
@@ -94,7 +98,7 @@ def write_plans(connection: Connection, now: datetime, planned: Planned, terms: 
     connection.execute(FANNED_OUT, done)
     counts = Counter((hour_of(event.received_at), "event", event.store, event.type) for event, _ in plans)
     counts += Counter((hour_of(now), "delivery", route, "dead") for _, plan in plans for route in plan.broken)
-    add_counts(connection, counts)
+    add_counts(connection, counts, by)
     return {route for _, plan in plans for route in (*plan.taken, *plan.broken)}
 
 

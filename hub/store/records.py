@@ -113,6 +113,7 @@ def _count(
         became = "late" if values is None else outcome if outcome == "delivered" else values["status"]
         counts[hour, "delivery", item.route, outcome if became == "pending" else became] += 1
         counts[hour, "attempt_ms", item.route, "sum"] += item.duration // (1000 * MICROSECOND)
+        counts[hour, "attempt_ms", item.route, "count"] += 1
     add_counts(connection, counts)
 
 

@@ -13,6 +13,7 @@ from hub.store import DELIVERY, EFFECT, EVENT, REPLAY, among
 from hub.store.events import fresh_look
 from hub.store.fan_out import RouteTerms, new_delivery
 from hub.store.routes import audit
+from hub.store.stats import add_endings
 
 BATCH = 500
 MOST_COUNTED = 20_000
@@ -387,9 +388,11 @@ def _all_along(
     for event, due in events:
         along(connection, now, event, there.get(event.id), due, replay, terms[replay.to_route])
     found = Filter.from_json(replay.filter)
-    for row in rows:
-        if row.route not in terms and row.status not in DONE and _names(found, row):
-            move_away(connection, row, replay)
+    moved = [row for row in rows if row.route not in terms and row.status not in DONE and _names(found, row)]
+    for row in moved:
+        move_away(connection, row, replay)
+    # As with one that is cancelled: what is under way is counted when its attempt ends.
+    add_endings(connection, now, [(row.route, "skipped") for row in moved if row.lease_until is None])
 
 
 def _names(found: Filter, row: Row[Any]) -> bool:

@@ -11,6 +11,7 @@ from hub.clock import new_id
 from hub.store import AUDIT, DELIVERY, ROUTE_STATE, among
 from hub.store.claims import probe_at_once
 from hub.store.reading import PENDING, STUCK, DeliveryFilter, blocked_routes, delivery_conditions, status_conditions
+from hub.store.stats import add_endings
 
 BATCH = 500
 MOST_MENTIONS = 500
@@ -106,11 +107,13 @@ def cancel(connection: Connection, now: datetime, delivery_ids: Sequence[str], w
         update(DELIVERY)
         .where(DELIVERY.c.id.in_(delivery_ids), DELIVERY.c.status.in_(("pending", "held")))
         .values(**_cancelled(who))
-        .returning(DELIVERY.c.id)
-    ).scalars()
-    cancelled = sorted(done)
+        .returning(DELIVERY.c.id, DELIVERY.c.route, DELIVERY.c.lease_until)
+    ).all()
+    cancelled = sorted(row.id for row in done)
     for delivery_id in cancelled:
         audit(connection, now, who, "cancel", delivery=delivery_id)
+    # One under way is counted when its attempt ends: it may still be delivered.
+    add_endings(connection, now, [(row.route, "skipped") for row in done if row.lease_until is None])
     return cancelled
 
 
@@ -180,13 +183,15 @@ def change_some(connection: Connection, now: datetime, bulk: Bulk, configured: C
         update(DELIVERY)
         .where(DELIVERY.c.id.in_(ids), DELIVERY.c.status.in_(("held",) if release_them else ("pending", "held")))
         .values(**(_released(now, bulk.who) if release_them else _cancelled(bulk.who)))
-        .returning(DELIVERY.c.route)
-    ).scalars().all()  # fmt: skip
+        .returning(DELIVERY.c.route, DELIVERY.c.lease_until)
+    ).all()
+    if not release_them:
+        add_endings(connection, now, [(row.route, "skipped") for row in done if row.lease_until is None])
     so_far = replace(
         bulk,
         cursor=ids[-1] if ids else bulk.cursor,
         count=bulk.count + len(done),
-        routes=bulk.routes | frozenset(done),
+        routes=bulk.routes | {row.route for row in done},
         ended=len(ids) < BATCH,
     )
     return replace(so_far, audit_id=_audit_bulk(connection, now, so_far)) if done else so_far

@@ -16,6 +16,7 @@ from hub.web.auth import Door
 from hub.web.faults import HANDLERS, fault
 from hub.web.forms import LARGEST_BODY
 from hub.web.login import account_page, end_sessions, log_in, log_out, login_page
+from hub.web.metrics import ROUTE as METRICS
 from hub.web.pages import ROUTES
 from hub.web.protection import SameOrigin, SecurityHeaders, SignedIn
 
@@ -32,6 +33,7 @@ OWN_ROUTES: list[BaseRoute] = [
     Route("/account", account_page, methods=["GET"]),
     Route("/account", end_sessions, methods=["POST"]),
     Route("/healthz", healthz),
+    METRICS,
     Mount("/static", StaticFiles(directory=Path(__file__).parent / "static")),
 ]
 

@@ -12,8 +12,8 @@ from hub.runtime import Hub
 from hub.web.auth import own_path, signed_in
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-# For who is not logged in: what the login itself needs, and whether the process lives.
-OPEN = frozenset({"/login", "/healthz"})
+# For who is not logged in: what the login itself needs, whether the process lives, and what has a token of its own.
+OPEN = frozenset({"/login", "/healthz", "/metrics"})
 STATIC = "/static/"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"

@@ -38,18 +38,8 @@ class Findings:
 
 async def status(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     """`status` (ok, degraded), `reasons` (`trouble`: those of the hub itself), `notes`, and the numbers."""
-    now = hub.now()
-    ordered = [name for name, route in hub.config.routes.items() if route.ordered]
-    numbers = await hub.database.read(lambda connection: standing(connection, now, ordered))
-    found = Findings(
-        now,
-        numbers,
-        await redis_trouble(hub),
-        storage_reason(hub),
-        frozenset(hub.config.routes),
-        await hub.database.read(lambda connection: replays.list_sending(connection, now)),
-        hub.worker_id if hub.config.sqlite_path is not None else None,
-    )
+    found = await look(hub)
+    numbers = found.numbers
     reasons = [*storage_reasons(found), *worker_reasons(found), *route_reasons(found), *refusal_reasons(found)]
     return {
         "status": "degraded" if reasons else "ok",
@@ -63,6 +53,22 @@ async def status(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
         "dead": [plain(dict(row._mapping)) for row in numbers.dead],
         "redis": {"away_since": plain(hub.bells.away_since), "answers": found.redis is None},
     }
+
+
+async def look(hub: Hub) -> Findings:
+    """How the hub stands now: what `hub status`, the overview and /metrics say is all from here."""
+    now = hub.now()
+    ordered = [name for name, route in hub.config.routes.items() if route.ordered]
+    numbers = await hub.database.read(lambda connection: standing(connection, now, ordered))
+    return Findings(
+        now,
+        numbers,
+        await redis_trouble(hub),
+        storage_reason(hub),
+        frozenset(hub.config.routes),
+        await hub.database.read(lambda connection: replays.list_sending(connection, now)),
+        hub.worker_id if hub.config.sqlite_path is not None else None,
+    )
 
 
 async def redis_trouble(hub: Hub) -> str | None:
@@ -88,12 +94,17 @@ def storage_reasons(found: Findings) -> Iterator[str]:
         yield f"Redis {found.redis}: all is delivered, up to a second later; nothing is lost. Start it again"
 
 
+def living_workers(found: Findings) -> list[Row[Any]]:
+    """Those whose last sign of life is not old."""
+    return [row for row in found.numbers.workers if row.seen_at > found.now - ALIVE_WITHIN]
+
+
 def worker_reasons(found: Findings) -> Iterator[str]:
     if found.alone is not None and found.alone not in {row.id for row in found.numbers.workers}:
         # It is the command itself that has the database: whoever was seen there lately has ended.
         yield "no hub runs on this folder, so nothing is received or delivered: start `hub up`"
         return
-    alive = [row for row in found.numbers.workers if row.seen_at > found.now - ALIVE_WITHIN]
+    alive = living_workers(found)
     if not alive:
         last = max((row.seen_at for row in found.numbers.workers), default=None)
         since = f" since {spoken(last)}" if last else ""
