@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from hub.config import Config, Route
+from hub.keeping import dropped_text
 from hub.store.reading import WholeDelivery, WholeEvent, blocked, blocking, first_waiting
 from hub.store.routes import states
 from hub.web.plain import delivery_json, event_json, plain
@@ -15,13 +16,17 @@ from hub.web.plain import delivery_json, event_json, plain
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What decides when open deliveries go: their routes' states, what they wait behind, the oldest waiting event."""
+    """What decides when open deliveries go: their routes' states, what they wait behind, the oldest waiting event.
+
+    `dropped`: that the event's body is gone, and why.
+    """
 
     now: datetime
     routes: Mapping[str, Route]
     states: Mapping[str, Row[Any]]
     behind: Mapping[str, Row[Any]] = field(default_factory=dict)
     first_waiting: int | None = None
+    dropped: str | None = None
 
 
 def surroundings(connection: Connection, now: datetime, config: Config, whole: WholeEvent) -> Surroundings:
@@ -32,16 +37,18 @@ def surroundings(connection: Connection, now: datetime, config: Config, whole: W
     ]
     found = {row.id: blocking(connection, row) for row in ordered}
     behind = {delivery_id: row for delivery_id, row in found.items() if row is not None}
-    return Surroundings(now, config.routes, states(connection), behind, first_waiting(connection))
+    dropped = dropped_text(config.keep, whole.event, [one.delivery.status for one in whole.deliveries])
+    return Surroundings(now, config.routes, states(connection), behind, first_waiting(connection), dropped)
 
 
 def explained(whole: WholeEvent, around: Surroundings) -> dict[str, Any]:
-    """The whole story as JSON: `event`, `waiting`, `repeats`, `deliveries` (each with `text`), `not_taken`."""
+    """The story as JSON: `event`, `waiting`, `repeats`, `dropped`, `deliveries` (each with `text`), `not_taken`."""
     held = blocked(around.states.values(), around.routes)
     return {
         "event": event_json(whole.event),
         "waiting": waiting_text(whole.event),
         "repeats": repeats_text(whole),
+        "dropped": around.dropped,
         "deliveries": [
             delivery_json(one.delivery, held) | {"text": delivery_text(one, around)} for one in whole.deliveries
         ],
@@ -88,7 +95,8 @@ def delivery_text(whole: WholeDelivery, around: Surroundings) -> str:
             return f"delivered{when}"
         case "dead":
             tried = f"after {attempts_text(row)}" if row.attempts else "without an attempt"
-            return f"dead {tried}: {row.last_error}; `hub replay {row.id}` tries it again"
+            remedy = f"; `hub replay {row.id}` tries it again" if row.reads_state or not around.dropped else ""
+            return f"dead {tried}: {row.last_error}{remedy}"
         case "skipped":
             return f"skipped: {row.last_error}"
         case "held":
