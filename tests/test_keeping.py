@@ -27,8 +27,10 @@ from hub.store.events import Kept
 from hub.store.replays import Filter
 from hub.store.stats import add_counts, hour_of
 from hub.worker import running
-from tests import hubdb
+from tests import hubdb, hubs
+from tests.console import Console, Ran, fails
 from tests.hubdb import Lab, Puppet, document, open_lab, route
+from tests.hubs import write_config
 from tests.operations import ask, explained
 from tests.servers import PostgresServer, eventually
 
@@ -405,6 +407,34 @@ async def test_a_person_is_told_that_it_was_dropped(lab: Lab) -> None:
     assert await explained(lab, done.event_id) == "delivered"
     assert await explained(lab, dead.event_id) == "dead after 1 attempt: no such product"
     assert [one["id"] for one in (await ask(lab, "events", q="ord_0"))["events"]] == [done.event_id]
+
+
+async def test_commands_say_so_in_words(tmp_path: Path) -> None:
+    config = write_config(tmp_path, hubs.config_of({"one": hubs.route("http://127.0.0.1:9/")}))
+    async with open_lab(tmp_path, f"sqlite:///{tmp_path}/data/hub.db") as lab:
+        done, dead = await ended(lab, Receipt("done"), Rejected("no such product"))
+        lab.later(366 * DAY)
+        assert await drop(lab) == 2
+        (fresh,) = await lab.orders(1)
+        await lab.finish(await lab.claim_one(), Rejected("no"))
+    console = Console()
+    try:
+
+        async def said(*words: str) -> Ran:
+            return await asyncio.to_thread(console.hub, tmp_path, *words, "--config", str(config))
+
+        why = "cannot be sent again: the body of the event was dropped, as it is after 90d, or 365d with something dead"
+        fails(await said("replay", done.id, "--yes", "--json"), 1, f"nothing to replay; 1 {why}")
+        preview = (await said("replay", "--status", "dead", "--dry-run")).out
+        assert "found: 2 dead; 1 would be replayed\n" in preview
+        assert f"1 {why}" in preview
+        told = (await said("explain", dead.event_id)).out
+        assert "  its body, headers and attempts were dropped after 365d (keep.dead)\n" in told
+        assert "tries it again" not in told
+        assert "tries it again" in (await said("explain", fresh.event_id)).out
+        assert "were dropped after 90d (keep.events)" in (await said("show", done.event_id)).out
+    finally:
+        await asyncio.to_thread(console.close)
 
 
 async def stats(lab: Lab) -> dict[Any, int]:
