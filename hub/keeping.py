@@ -20,7 +20,7 @@ from hub.store.keeping import Bounds
 from hub.units import duration_text
 
 T = TypeVar("T")
-BATCH = 100
+BATCH = 50
 # Receiving shares the writer with this: it has it for at most a tenth of the time.
 PAUSE = 0.02
 SHARE = 9
