@@ -68,7 +68,10 @@ class Template(str):
 
 @dataclass(frozen=True)
 class Event:
-    """One webhook as the store sent it. Times are aware, in UTC; `entity` reads `order:ord_123456`."""
+    """One webhook as the store sent it. Times are aware, in UTC; `entity` reads `order:ord_123456`.
+
+    A connector that reads the state may get one whose body was dropped meanwhile: `body` is empty then, `data` too.
+    """
 
     id: str
     store: str
@@ -81,6 +84,8 @@ class Event:
     @cached_property
     def data(self) -> dict[str, Any]:
         """The body's `data`, money and other decimals as Decimal."""
+        if not self.body:
+            return {}
         data: dict[str, Any] = json.loads(self.body, parse_float=_decimal)["data"]
         return data
 

@@ -16,7 +16,7 @@ from sqlalchemy import Row
 from hub.client import Exchange, Guard, connect, exchange, open_client
 from hub.config import Route
 from hub.connector import Connector, Context, Effect, Event, Receipt, Released
-from hub.errors import NotNow, Outcome, Stopping, TryAgain, Unavailable
+from hub.errors import NotNow, Outcome, Rejected, Stopping, TryAgain, Unavailable
 from hub.language import compile_template, names_for
 from hub.outcome import FAULT, is_fault, outcome_of
 from hub.runtime import Hub
@@ -117,7 +117,7 @@ def open_line(hub: Hub, name: str) -> Line:
 
 
 def event_of(row: Row[Any] | Any) -> Event:
-    """The event as a connector sees it, from a claimed delivery's row."""
+    """The event as a connector sees it, from a claimed delivery's row; without a body where that was dropped."""
     return Event(
         id=row.event_id,
         store=row.store,
@@ -125,7 +125,7 @@ def event_of(row: Row[Any] | Any) -> Event:
         entity=row.entity,
         occurred_at=row.occurred_at,
         received_at=row.received_at,
-        body=bytes(row.body),
+        body=bytes(row.body or b""),
     )
 
 
@@ -183,6 +183,8 @@ async def _try(hub: Hub, line: Line, claim: Claim, spent: Exchange) -> Receipt |
     needed = line.route.timeout + hub.config.worker.lease_margin / 4
     if claim.lease_until - hub.now() < needed:
         return NotNow("too little of the lease was left to begin", 0)
+    if claim.delivery.body is None and not line.connector.reads_state:
+        return Rejected("the event's body was dropped, so there is nothing to send")
     event = event_of(claim.delivery)
     ctx = context_of(hub, line, claim.delivery, claim.attempt, event)
     exchange.set(spent)

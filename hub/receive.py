@@ -71,6 +71,8 @@ class Receiving:
             raise
         if self.hub.writer.behind() > MOST_BEHIND:
             raise Unavailable("more than a second of work waits to be written")
+        if self.hub.disk_low is not None:
+            raise Unavailable(self.hub.disk_low)
         try:
             return await self._keep(incoming, fingerprint)
         except Refusal as refusal:

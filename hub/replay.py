@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
+from hub.config import Keep
 from hub.database import Conflict
 from hub.errors import CommandError, Unavailable
 from hub.runtime import Hub
@@ -15,6 +16,7 @@ from hub.store import reading, replays, routes
 from hub.store.reading import DeliveryFilter, blocked_routes, get_delivery
 from hub.store.replays import BATCH, Filter
 from hub.store.routes import Bulk
+from hub.units import duration_text
 
 log = structlog.get_logger()
 
@@ -23,8 +25,9 @@ log = structlog.get_logger()
 class ReplayPreview:
     """What a replay would do: the matching deliveries by status, how many go, were sent already, run out of order.
 
-    `held_up` are the routes on which they will wait: `paused`, `broken` or `gone`.
-    Along another route it is events that are counted: once each, whatever deliveries they have.
+    `dropped` of them cannot go any more: the body of their event was (`keep` in the config). `held_up` are the routes
+    on which they will wait: `paused`, `broken` or `gone`. Along another route it is events that are counted: once
+    each, whatever deliveries they have.
     """
 
     by_status: dict[str, int]
@@ -32,6 +35,7 @@ class ReplayPreview:
     already_sent: int
     out_of_order: int
     held_up: dict[str, str]
+    dropped: int
 
 
 async def preview_replay(
@@ -41,21 +45,23 @@ async def preview_replay(
     ordered = [name for name, route in hub.config.routes.items() if route.ordered]
     if to_route is not None:
         _known(hub, to_route)
-        names = list(hub.config.routes)
-        events, sent = await hub.database.read(lambda c: replays.count_along(c, found, to_route, names))
+        terms = hub.terms()
+        events, sent, dropped = await hub.database.read(lambda c: replays.count_along(c, found, to_route, terms))
         late = 0
         if to_route in ordered:
-            late = await hub.database.read(lambda c: replays.out_of_order_along(c, found, to_route, names))
+            late = await hub.database.read(lambda c: replays.out_of_order_along(c, found, to_route, list(terms)))
         going = min(events, most) if most else events
         gone = found.status == replays.GONE
         by_status = ({replays.GONE: events} if events else {}) if gone else await _by_status(hub, found)
-        return ReplayPreview(by_status, going, sent, min(late, going), await _held_up(hub, found, to_route))
+        held_up = await _held_up(hub, found, to_route)
+        return ReplayPreview(by_status, going, sent, min(late, going), held_up, dropped)
     sent = await hub.database.read(lambda connection: replays.count_sent(connection, found))
     late = await hub.database.read(lambda connection: replays.out_of_order(connection, found, ordered))
+    dropped = await hub.database.read(lambda connection: replays.count_dropped(connection, found))
     by_status = await _by_status(hub, found)
-    matching = sum(by_status.get(status, 0) for status in replays.DONE)
+    matching = sum(by_status.get(status, 0) for status in replays.DONE) - dropped
     going = min(matching, most) if most else matching
-    return ReplayPreview(by_status, going, sent, late, await _held_up(hub, found, None))
+    return ReplayPreview(by_status, going, sent, late, await _held_up(hub, found, None), dropped)
 
 
 async def _held_up(hub: Hub, found: Filter, to_route: str | None) -> dict[str, str]:
@@ -67,16 +73,28 @@ async def _held_up(hub: Hub, found: Filter, to_route: str | None) -> dict[str, s
     return await hub.database.read(read)
 
 
+def without_body(count: int, keep: Keep) -> str:
+    """That so many cannot be sent again, and why, for a person."""
+    after = f"{duration_text(keep.events)}, or {duration_text(keep.dead)} with something dead (keep.events, keep.dead)"
+    return f"{count} cannot be sent again: the body of the event was dropped, as it is after {after}"
+
+
 async def _by_status(hub: Hub, found: Filter) -> dict[str, int]:
     return await hub.database.read(lambda connection: replays.count(connection, found))
 
 
 async def start_replay(hub: Hub, who: str, found: Filter, **options: Any) -> str:
-    """Begin a replay (`to_route`, `as_new`, `pace` in deliveries a second, `most`); its id."""
-    if options.get("to_route") is not None:
-        _known(hub, options["to_route"])
-    names = list(hub.config.routes)
-    replay_id = await hub.database.write(lambda c: replays.start(c, hub.now(), who, found, routes=names, **options))
+    """Begin a replay (`to_route`, `as_new`, `pace` in deliveries a second, `most`); its id.
+
+    Raises CommandError where nothing is left to send, since the events' bodies were dropped.
+    """
+    to_route, terms = options.get("to_route"), hub.terms()
+    if to_route is not None:
+        _known(hub, to_route)
+    total, dropped = await hub.database.read(lambda c: replays.count_going(c, found, to_route, terms))
+    if dropped and not total:
+        raise CommandError(without_body(dropped, hub.config.keep))
+    replay_id = await hub.database.write(lambda c: replays.start(c, hub.now(), who, found, total=total, **options))
     await _advance(hub, replay_id)
     return replay_id
 

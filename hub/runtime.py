@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 from hub.clock import Clock, from_micros, new_id, system_time
 from hub.config import Config, route_fingerprint
 from hub.database import Database, assert_durable
+from hub.disk import disk_low
 from hub.errors import Unavailable
 from hub.event import SigningKey
 from hub.jobs import Bells
@@ -26,6 +27,7 @@ from hub.writer import Writer
 
 MOST_SKEW = timedelta(seconds=2)
 MEASURE_EVERY = 60.0
+LOOK_AT_DISK_EVERY = 2.0
 log = structlog.get_logger()
 
 
@@ -33,7 +35,7 @@ log = structlog.get_logger()
 class Hub:
     """A process's share of the hub. `worker_id` names it where it delivers; `dashboard_url` while it listens there.
 
-    `disk_low`: how little is free, while that is less than the config wants.
+    `disk_low` says why webhooks are refused while too little of the disk is free.
     """
 
     config: Config
@@ -77,13 +79,19 @@ async def open_hub(config: Config, database: Database, bells: Bells) -> AsyncIte
         redact=redactor(config.secrets()),
         worker_id=f"{new_id('wrk')}@{socket.gethostname()}:{os.getpid()}",
     )
-    keeping_time = asyncio.create_task(keep_time(database, clock), name="clock")
+    # Before the first webhook, not a moment after it.
+    await look_at_disk(hub)
+    watching = [
+        asyncio.create_task(keep_time(database, clock), name="clock"),
+        asyncio.create_task(watch_disk(hub), name="disk"),
+    ]
     fingerprints = {name: route_fingerprint(route) for name, route in config.routes.items()}
     try:
         await database.write(lambda connection: ensure_routes(connection, hub.now(), fingerprints))
         yield hub
     finally:
-        keeping_time.cancel()
+        for task in watching:
+            task.cancel()
         await hub.writer.close()
 
 
@@ -112,11 +120,31 @@ def offset_of_database(connection: Connection) -> timedelta:
     return theirs - (before + (system_time() - before) / 2)
 
 
+async def look_at_disk(hub: Hub) -> None:
+    """Set `disk_low` by what is free now; a change is told in the log."""
+    before = hub.disk_low
+    # In a thread: a disk that hangs answers no such question.
+    hub.disk_low = await asyncio.to_thread(disk_low, hub.config)
+    if hub.disk_low is not None and before is None:
+        log.error("disk.low", reason=hub.disk_low)
+    elif hub.disk_low is None and before is not None:
+        log.info("disk.enough")
+
+
+async def watch_disk(hub: Hub) -> None:
+    """Look again every two seconds."""
+    while hub.config.sqlite_path is not None:
+        await asyncio.sleep(LOOK_AT_DISK_EVERY)
+        await look_at_disk(hub)
+
+
 def storage_reason(hub: Hub) -> str | None:
     """Why a webhook would be refused just now, or None."""
     if hub.writer.trouble is not None:
         return f"the database cannot be written: {hub.writer.trouble}"
-    return "the writer is more than a second behind" if hub.writer.behind() > 1 else None
+    if hub.writer.behind() > 1:
+        return "the writer is more than a second behind"
+    return hub.disk_low
 
 
 async def reachable(hub: Hub) -> None:

@@ -19,6 +19,7 @@ from hub.deliver import Line, attempt, open_line
 from hub.errors import Unavailable
 from hub.fan_out import fan_out_waiting
 from hub.jobs import Periodic, run_worker
+from hub.keeping import Place, drop_old
 from hub.replay import advance_replays
 from hub.runtime import Hub
 from hub.store.claims import Claim, ClaimRequest, claim, settle_gone
@@ -27,6 +28,7 @@ from hub.store.workers import due_bells, forget, gone, seen
 TICK = 1.0
 HEARTBEAT = timedelta(seconds=5)
 FORGET_EVERY = timedelta(hours=1)
+KEEPING_EVERY = timedelta(hours=1)
 STOP_EXTRA = 5.0
 LONGEST_STOP = 90.0
 log = structlog.get_logger()
@@ -247,7 +249,15 @@ async def running(hub: Hub) -> AsyncIterator[Worker]:
     async def forget_workers() -> None:
         await hub.database.write(lambda connection: forget(connection, hub.now()))
 
-    periodic = [Periodic("forget_workers", FORGET_EVERY, forget_workers)]
+    place = Place()
+
+    async def drop_what_is_old() -> None:
+        await drop_old(hub, place)
+
+    periodic = [
+        Periodic("forget_workers", FORGET_EVERY, forget_workers),
+        Periodic("keeping", KEEPING_EVERY, drop_what_is_old),
+    ]
     tasks = [asyncio.ensure_future(loop) for loop in worker.loops()]
     arq = asyncio.create_task(run_worker(hub.bells, periodic, worker.stopping), name="arq")
     try:

@@ -202,7 +202,7 @@ class Life(RuleBasedStateMachine):
     def replay(self, as_new: bool, pace: float | None, status: str | None) -> None:
         before = {row.id: row for row in MEMORY.rows()}
         found = Filter(status=status)
-        replay_id = self.act(lambda c: replays.start(c, MEMORY.now, "asha", found, as_new=as_new, pace=pace))
+        replay_id = self.act(lambda c: replays.start(c, MEMORY.now, "asha", found, total=0, as_new=as_new, pace=pace))
         self.act(lambda c: replays.advance(c, MEMORY.now, replay_id, MEMORY.hub.terms()))
         for row in MEMORY.rows():
             old = before[row.id]
@@ -231,7 +231,7 @@ class Life(RuleBasedStateMachine):
     def replay_and_stop(self, later: bool) -> None:
         """Stopped before anything was tried, all is exactly as before."""
         before = [dict(row._mapping) | {"before": None} for row in MEMORY.rows()]
-        replay_id = self.act(lambda c: replays.start(c, MEMORY.now, "asha", Filter(), pace=1.0))
+        replay_id = self.act(lambda c: replays.start(c, MEMORY.now, "asha", Filter(), total=0, pace=1.0))
         self.act(lambda c: replays.advance(c, MEMORY.now, replay_id, MEMORY.hub.terms()))
         if later:
             MEMORY.later(1)

@@ -68,7 +68,7 @@ def _replay(
     if dry_run:
         return
     if not preview["would_replay"]:
-        raise CommandError(_nothing(found.get("to_route")))
+        raise CommandError(_nothing(preview, found.get("to_route")))
     if not yes:
         _confirm(preview, options)
     bounds = {name: found[name] for name in ("to_route", "limit") if name in found}
@@ -81,7 +81,9 @@ def _replay(
             f" `hub replay --stop {result['id']}` stops it, `hub show {result['id']}` tells how far it is")  # fmt: skip
 
 
-def _nothing(to_route: str | None) -> str:
+def _nothing(preview: dict[str, Any], to_route: str | None) -> str:
+    if preview["dropped"]:
+        return f"nothing to replay; {preview['why_dropped']}"
     if to_route is None:
         return "nothing to replay: no delivery that is delivered, dead or skipped matches"
     return f"nothing to send: no event matches that is not on its way along {to_route} already"
@@ -118,6 +120,8 @@ def _previewed(preview: dict[str, Any], to_route: str | None, *, as_new: bool) -
     going = preview["would_replay"]
     events = f"{going} event{'' if going == 1 else 's'} would be sent along route {to_route}"
     yield f"found: {counts or 'none'}; {events if to_route else f'{going} would be replayed'}"
+    if preview["dropped"]:
+        yield preview["why_dropped"]
     untouched = sum(preview["by_status"].get(status, 0) for status in ("pending", "held"))
     if untouched and to_route is None:
         yield f"{untouched} are pending or held and stay as they are"

@@ -244,16 +244,16 @@ def _told(found: dict[str, Any]) -> Iterator[str]:
     event = found["event"]
     about = f" about {event['entity']}" if event["entity"] else ""
     yield f"{event['id']}: {event['type']}{about} at {event['store']}, received {moment(event['received_at'])}"
-    for part in ("repeats", "waiting"):
+    for part in ("repeats", "waiting", "dropped"):
         if found[part]:
             yield f"  {found[part]}"
     for one in found["deliveries"]:
         yield f"  {one['route']}: {one['text']}"
     for one in found["not_taken"]:
         yield f"  {one['route']}: not taken, {one['reason']}"
-    if found["not_taken"]:
+    if found["not_taken"] and not found["dropped"]:
         yield f"  `hub replay {event['id']} --to ROUTE` sends it along one of them all the same"
-    elif not (found["waiting"] or found["deliveries"]):
+    elif not (found["waiting"] or found["deliveries"] or found["not_taken"]):
         yield "  no routes are configured"
 
 

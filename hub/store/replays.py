@@ -1,6 +1,6 @@
 """Replays: sending again on purpose, one or many, in batches, with a pace; and stopping half-way."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -83,9 +83,26 @@ def count(connection: Connection, found: Filter) -> dict[str, int]:
 
 def count_sent(connection: Connection, found: Filter) -> int:
     """How many of the matching deliveries have an effect: a replay that is not as new sends nothing for those."""
-    return connection.execute(
-        select(func.count()).select_from(DELIVERY).where(matching(found), DELIVERY.c.status.in_(DONE), _has_effect())
-    ).scalar_one()
+    sent = (
+        select(func.count())
+        .select_from(DELIVERY)
+        .where(matching(found), DELIVERY.c.status.in_(DONE), _has_needs(), _has_effect())
+    )
+    return connection.execute(sent).scalar_one()
+
+
+def count_dropped(connection: Connection, found: Filter) -> int:
+    """How many of the matching deliveries are done, but cannot be replayed: their event's body was dropped."""
+    dropped = (
+        select(func.count()).select_from(DELIVERY).where(matching(found), DELIVERY.c.status.in_(DONE), ~_has_needs())
+    )
+    return connection.execute(dropped).scalar_one()
+
+
+def _has_needs() -> ColumnElement[bool]:
+    """A delivery has what it needs: its event's body, or nothing but the entity where its connector reads the state."""
+    whole = select(EVENT.c.id).where(EVENT.c.id == DELIVERY.c.event_id, EVENT.c.body.is_not(None)).exists()
+    return or_(DELIVERY.c.reads_state, whole)
 
 
 def _has_effect() -> ColumnElement[bool]:
@@ -117,7 +134,12 @@ def out_of_order(connection: Connection, found: Filter, routes: Sequence[str]) -
         and_(DELIVERY.c.status != "delivered", last.c.delivered > DELIVERY.c.event_seq),
     )
     same = and_(*(column == last.c[column.name] for column in entity))
-    query = select(func.count()).select_from(DELIVERY).join(last, same).where(matching(found), done, overtaken)
+    query = (
+        select(func.count())
+        .select_from(DELIVERY)
+        .join(last, same)
+        .where(matching(found), done, overtaken, _has_needs())
+    )
     return connection.execute(query).scalar_one()
 
 
@@ -164,13 +186,33 @@ def _stored(found: Filter) -> Filter:
     return replace(found, status=None) if found.status == GONE else found
 
 
-def count_along(connection: Connection, found: Filter, to_route: str, routes: Sequence[str]) -> tuple[int, int]:
-    """How many events go along `to_route`, and how many of them were sent there before."""
-    meant = meant_along(found, to_route, routes)
+def count_along(
+    connection: Connection, found: Filter, to_route: str, terms: Mapping[str, RouteTerms]
+) -> tuple[int, int, int]:
+    """How many events go along `to_route`, how many of them were sent there before, how many lost their body."""
+    everything = meant_along(found, to_route, list(terms))
+    meant = and_(everything, *_needs_body(terms[to_route]))
+    all_events = connection.execute(select(func.count()).select_from(EVENT).where(everything)).scalar_one()
     events = connection.execute(select(func.count()).select_from(EVENT).where(meant)).scalar_one()
     there = select(DELIVERY.c.id).where(DELIVERY.c.event_id == EVENT.c.id, DELIVERY.c.route == to_route, _has_effect())
     sent = select(func.count()).select_from(EVENT).where(meant, there.exists())
-    return events, connection.execute(sent).scalar_one()
+    return events, connection.execute(sent).scalar_one(), all_events - events
+
+
+def _needs_body(terms: RouteTerms) -> list[ColumnElement[bool]]:
+    """What an event must have to go along a route of these terms."""
+    return [] if terms.reads_state else [EVENT.c.body.is_not(None)]
+
+
+def count_going(
+    connection: Connection, found: Filter, to_route: str | None, terms: Mapping[str, RouteTerms]
+) -> tuple[int, int]:
+    """How many deliveries, or along another route events, a replay takes, and how many it cannot for lack of a body."""
+    if to_route is not None:
+        going, _, dropped = count_along(connection, found, to_route, terms)
+        return going, dropped
+    numbers, dropped = count(connection, found), count_dropped(connection, found)
+    return sum(numbers.get(status, 0) for status in DONE) - dropped, dropped
 
 
 def out_of_order_along(connection: Connection, found: Filter, to_route: str, routes: Sequence[str]) -> int:
@@ -194,21 +236,16 @@ def start(
     who: str,
     found: Filter,
     *,
+    total: int,
     to_route: str | None = None,
-    routes: Sequence[str] = (),
     as_new: bool = False,
     pace: float | None = None,
     most: int | None = None,
 ) -> str:
-    """Begin a replay of what matches now; its id. The deliveries change batch by batch, in `advance`.
+    """Begin a replay of what matches now, `total` as `count_going` says; its id.
 
-    `total` counts deliveries; along another route it counts events, and `routes` are those of the config.
+    The deliveries change batch by batch, in `advance`.
     """
-    if to_route is None:
-        numbers = count(connection, found)
-        total = sum(numbers.get(status, 0) for status in DONE)
-    else:
-        total, _ = count_along(connection, found, to_route, routes)
     replay_id = new_id("rpl")
     connection.execute(
         REPLAY.insert().values(
@@ -319,32 +356,46 @@ def advance(connection: Connection, now: datetime, replay_id: str, terms: dict[s
         connection.execute(update(REPLAY).where(REPLAY.c.id == replay_id).values(state="stopped"))
         audit(connection, now, replay.who, "replay.stop", replay=replay_id, reason=f"route {replay.to_route} is gone")
         return set()
-    left = BATCH if replay.most is None else min(BATCH, replay.most - replay.done)
-    rows = _next_batch(connection, replay, left, list(terms)) if left > 0 else []
-    dues = [_due(replay, number, now) for number in range(replay.done, replay.done + len(rows))]
+    # However few it may still take: those without a body are passed by, so many in a transaction.
+    rows = _next_batch(connection, replay, list(terms))
+    left = BATCH if replay.most is None else replay.most - replay.done
+    going = _sendable(connection, replay, rows, terms)[:left]
+    dues = [_due(replay, number, now) for number in range(replay.done, replay.done + len(going))]
     if replay.to_route is None:
-        for row, due in zip(rows, dues, strict=True):
+        for row, due in zip(going, dues, strict=True):
             again(connection, row, due, replay, terms.get(row.route))
     else:
-        _all_along(connection, now, replay, list(zip(rows, dues, strict=True)), terms)
+        _all_along(connection, now, replay, list(zip(going, dues, strict=True)), terms)
+    ended = len(rows) < BATCH or (replay.most is not None and len(going) >= left)
     connection.execute(
         update(REPLAY)
         .where(REPLAY.c.id == replay_id)
         .values(
             cursor=rows[-1].id if rows else replay.cursor,
-            done=replay.done + len(rows),
-            state="done" if len(rows) < BATCH else "running",
+            done=replay.done + len(going),
+            state="done" if ended else "running",
         )
     )
-    return {replay.to_route} if replay.to_route and rows else {row.route for row in rows}
+    return {replay.to_route} if replay.to_route and going else {row.route for row in going}
 
 
 def _due(replay: Row[Any], number: int, now: datetime) -> datetime:
     return now if replay.pace is None else max(now, replay.at + timedelta(seconds=number / replay.pace))
 
 
-def _next_batch(connection: Connection, replay: Row[Any], left: int, routes: Sequence[str]) -> Sequence[Row[Any]]:
-    """The next deliveries, or along another route the next events.
+def _sendable(
+    connection: Connection, replay: Row[Any], rows: Sequence[Row[Any]], terms: Mapping[str, RouteTerms]
+) -> Sequence[Row[Any]]:
+    """Those of a batch that have what they need. Looked at after they are locked: see hub.store.keeping."""
+    if replay.to_route is not None:
+        return [row for row in rows if row.body is not None or terms[replay.to_route].reads_state]
+    ids = [row.id for row in rows]
+    found = set(connection.execute(select(DELIVERY.c.id).where(DELIVERY.c.id.in_(ids), _has_needs())).scalars())
+    return [row for row in rows if row.id in found]
+
+
+def _next_batch(connection: Connection, replay: Row[Any], routes: Sequence[str]) -> Sequence[Row[Any]]:
+    """The next deliveries, or along another route the next events; also those without a body.
 
     In the order of ids, which is that of their making; what came after the replay began is not meant.
     """
@@ -353,7 +404,8 @@ def _next_batch(connection: Connection, replay: Row[Any], left: int, routes: Seq
         query = select(EVENT).where(
             meant_along(found, replay.to_route, routes), EVENT.c.id > replay.cursor, EVENT.c.received_at <= replay.at
         )
-        return connection.execute(query.order_by(EVENT.c.id).limit(left)).all()
+        # Locked: nobody may drop its body before its delivery is there.
+        return connection.execute(query.order_by(EVENT.c.id).limit(BATCH).with_for_update()).all()
     return connection.execute(
         select(DELIVERY)
         .where(
@@ -365,7 +417,7 @@ def _next_batch(connection: Connection, replay: Row[Any], left: int, routes: Seq
             DELIVERY.c.created_at <= replay.at,
         )
         .order_by(DELIVERY.c.id)
-        .limit(left)
+        .limit(BATCH)
         .with_for_update()
     ).all()
 

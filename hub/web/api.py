@@ -23,6 +23,7 @@ from hub import replay
 from hub.backup import Copy, back_up
 from hub.errors import CommandError, ConfigError, Unavailable
 from hub.event import search_keys
+from hub.keeping import dropped_text
 from hub.models import LONGEST_TEXT
 from hub.receive import accept_refused, accept_repeat
 from hub.runtime import Hub
@@ -345,7 +346,9 @@ async def show(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
         if kind == "ref" and (refusal := get_refused(connection, wanted_id)):
             return {"kind": "refused"} | chosen(refusal, (*REFUSED_SHOWN, "headers", "body"))
         if event := reading.get_event(connection, wanted_id):
-            return {"kind": "event"} | whole_event_json(event, keys_of(event.event), blocked)
+            statuses = [one.delivery.status for one in event.deliveries]
+            dropped = dropped_text(hub.config.keep, event.event, statuses)
+            return {"kind": "event", "dropped": dropped} | whole_event_json(event, keys_of(event.event), blocked)
         return None
 
     found = await hub.database.read(read)
@@ -407,7 +410,8 @@ async def replay_preview(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     unknown = await hub.database.read(lambda connection: reading.unknown_ids(connection, asked.ids))
     preview = await replay.preview_replay(hub, found, asked.limit, asked.to_route)
     exact = {name: plain(value) for name, value in asdict(found).items() if value}
-    return {"filter": {"until": plain(now)} | exact, "unknown": unknown} | asdict(preview)
+    why = replay.without_body(preview.dropped, hub.config.keep) if preview.dropped else None
+    return {"filter": {"until": plain(now)} | exact, "unknown": unknown, "why_dropped": why} | asdict(preview)
 
 
 async def replay_start(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from hub.config import Config, Route
+from hub.keeping import dropped_text
 from hub.store.reading import WholeDelivery, WholeEvent, blocked, blocking, first_waiting
 from hub.store.replays import get_all
 from hub.store.routes import states
@@ -21,7 +22,7 @@ BROKEN = "when"
 class Surroundings:
     """What decides when open deliveries go: their routes' states, what they wait behind, the oldest waiting event.
 
-    `replays` are those that sent any of the event's deliveries, by id.
+    `replays` are those that sent any of the event's deliveries, by id; `dropped`: that the event's body is gone, why.
     """
 
     now: datetime
@@ -30,6 +31,7 @@ class Surroundings:
     behind: Mapping[str, Row[Any]] = field(default_factory=dict)
     first_waiting: int | None = None
     replays: Mapping[str, Row[Any]] = field(default_factory=dict)
+    dropped: str | None = None
 
 
 def surroundings(connection: Connection, now: datetime, config: Config, whole: WholeEvent) -> Surroundings:
@@ -41,16 +43,18 @@ def surroundings(connection: Connection, now: datetime, config: Config, whole: W
     found = {row.id: blocking(connection, row) for row in ordered}
     behind = {delivery_id: row for delivery_id, row in found.items() if row is not None}
     replays = get_all(connection, {one.delivery.replay_id for one in whole.deliveries} - {None})
-    return Surroundings(now, config.routes, states(connection), behind, first_waiting(connection), replays)
+    dropped = dropped_text(config.keep, whole.event, [one.delivery.status for one in whole.deliveries])
+    return Surroundings(now, config.routes, states(connection), behind, first_waiting(connection), replays, dropped)
 
 
 def explained(whole: WholeEvent, around: Surroundings) -> dict[str, Any]:
-    """The whole story as JSON: `event`, `waiting`, `repeats`, `deliveries` (each with `text`), `not_taken`."""
+    """The story as JSON: `event`, `waiting`, `repeats`, `dropped`, `deliveries` (each with `text`), `not_taken`."""
     held = blocked(around.states.values(), around.routes)
     return {
         "event": event_json(whole.event),
         "waiting": waiting_text(whole.event),
         "repeats": repeats_text(whole),
+        "dropped": around.dropped,
         "deliveries": [
             delivery_json(one.delivery, held) | {"text": delivery_text(one, around) + sent_by(whole, one, around)}
             for one in whole.deliveries
@@ -122,7 +126,9 @@ def delivery_text(whole: WholeDelivery, around: Surroundings) -> str:
             return f"delivered{when}"
         case "dead":
             tried = f"after {attempts_text(row)}" if row.attempts else "without an attempt"
-            return f"dead {tried}: {row.last_error}; `hub replay {row.id}` {remedy_of(row.error_key)}"
+            can_go = row.reads_state or not around.dropped
+            remedy = f"; `hub replay {row.id}` {remedy_of(row.error_key)}" if can_go else ""
+            return f"dead {tried}: {row.last_error}{remedy}"
         case "skipped":
             return f"skipped: {row.last_error}"
         case "held":
