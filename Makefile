@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test check bench screenshots lock clean
+.PHONY: demo test check bench screenshots axe lock clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python -P -m hub.demo $(ARGS)
@@ -20,6 +20,10 @@ check: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+axe: $(VENV)/.installed-dev
+	@command -v npm >/dev/null || { echo "There is no npm, which brings axe-core. Install Node.js, or go on without it: its test says that it is left out"; exit 1; }
+	@npm install --silent --no-save --no-package-lock --no-audit --no-fund --prefix $(VENV)/axe axe-core@4.14.1
 
 screenshots: $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.dashboard.screenshots $(ARGS)
