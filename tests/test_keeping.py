@@ -231,21 +231,20 @@ async def test_a_worker_does_it_by_itself(tmp_path: Path, database_url: str) -> 
             await eventually(dropped)
 
 
-async def test_what_somebody_is_just_replaying_is_left(lab: Lab, database_url: str) -> None:
+async def test_what_somebody_is_just_replaying_is_left(tmp_path: Path, shared_url: str) -> None:
     """A replay that has the delivery's lock and is not committed yet."""
-    if database_url.startswith("sqlite"):
-        pytest.skip("SQLite has one writer")
-    (row,) = await ended(lab, Receipt("done"))
-    lab.later(91 * DAY)
-    other = await asyncpg.connect(database_url)
-    try:
-        async with other.transaction():
-            await other.execute("UPDATE delivery SET status = 'pending', next_attempt_at = 0 WHERE id = $1", row.id)
-            assert await drop(lab) == 0
-    finally:
-        await other.close()
-    assert await drop(lab) == 0
-    assert await whole(lab) == {row.event_id}
+    async with open_lab(tmp_path, shared_url) as lab:
+        (row,) = await ended(lab, Receipt("done"))
+        lab.later(91 * DAY)
+        other = await asyncpg.connect(shared_url)
+        try:
+            async with other.transaction():
+                await other.execute("UPDATE delivery SET status = 'pending', next_attempt_at = 0 WHERE id = $1", row.id)
+                assert await drop(lab) == 0
+        finally:
+            await other.close()
+        assert await drop(lab) == 0
+        assert await whole(lab) == {row.event_id}
 
 
 @pytest.mark.parametrize("to_route", [None, "two"])
