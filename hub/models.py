@@ -290,7 +290,7 @@ class Stat(SQLModel, table=True):
     kind: str = Field(primary_key=True)
     name: str = Field(primary_key=True)
     label: str = Field(primary_key=True)
-    count: int
+    count: int = Field(sa_type=BigInteger)
 
 
 class Alert(SQLModel, table=True):

@@ -27,7 +27,7 @@ def config_of(folder: Path, *routes: str) -> Config:
     lines = [
         "stores:",
         "  main: {url: 'https://a.example', webhook_secrets: [0123456789abcdef]}",
-        "  other: {url: 'https://b.example', webhook_secrets: [0123456789abcdef]}",
+        "  other: {url: 'https://b.example', webhook_secrets: [fedcba9876543210]}",
         "routes:",
         *(f"  {route[:-1]}, connector: '{__name__}:Nothing'}}" for route in routes),
     ]

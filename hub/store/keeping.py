@@ -4,6 +4,7 @@ A delivery's row lock stands between this and a replay of it: who holds it decid
 nothing that is due ever meets an event whose body is gone.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,18 +12,15 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
 
-from hub.clock import EPOCH, id_at
+from hub.clock import id_at
 from hub.store import ATTEMPT, DELIVERY, EVENT, REPEAT, STAT
 from hub.store.reading import SAMPLED, SLACK
-from hub.store.stats import add_counts, hour_of, kind_of
+from hub.store.stats import CARRIED, add_counts, hour_of, kind_of
 
 # Rows looked at in one read.
 STRETCH = 1_000
 STATS_KEPT = timedelta(days=35)
 MOST_STATS = 500
-# As much as a count holds on PostgreSQL; what is more goes into the next hour after EPOCH.
-MOST_COUNTED = 2**31 - 1
-LAST_CARRY = EPOCH + timedelta(days=3650)
 
 
 @dataclass(frozen=True)
@@ -109,27 +107,15 @@ def carry_stats(connection: Connection, now: datetime) -> int:
 
     So sums over all hours stay true. Some at a time: call it until it returns 0.
     """
-    old = select(STAT.c.hour).where(STAT.c.hour >= LAST_CARRY, STAT.c.hour < hour_of(now - STATS_KEPT))
+    old = select(STAT.c.hour).where(STAT.c.hour > CARRIED, STAT.c.hour < hour_of(now - STATS_KEPT))
     hours = connection.execute(old.order_by(STAT.c.hour).limit(MOST_STATS)).scalars().all()
     if not hours:
         return 0
     # What another worker has taken meanwhile is not returned.
-    taken = delete(STAT).where(STAT.c.hour >= LAST_CARRY, STAT.c.hour <= hours[-1])
+    taken = delete(STAT).where(STAT.c.hour > CARRIED, STAT.c.hour <= hours[-1])
     rows = connection.execute(taken.returning(STAT.c.kind, STAT.c.name, STAT.c.label, STAT.c.count)).all()
-    _add_to_carried(connection, rows)
-    return len(rows)
-
-
-def _add_to_carried(connection: Connection, rows: Sequence[Any]) -> None:
-    """Add counts to those of 1970: the latest of each key, or the next hour where it would not hold them."""
-    found = connection.execute(select(STAT).where(STAT.c.hour < LAST_CARRY).order_by(STAT.c.hour)).all()
-    last = {(row.kind, row.name, row.label): (row.hour, row._mapping["count"]) for row in found}
-    added: dict[tuple[datetime, str, str, str], int] = {}
-    for kind_by, name, label, number in rows:
-        kind = kind_of(kind_by)
-        hour, held = last.get((kind, name, label), (EPOCH, 0))
-        if held + number > MOST_COUNTED:
-            hour, held = hour + timedelta(hours=1), 0
-        last[kind, name, label] = (hour, held + number)
-        added[hour, kind, name, label] = added.get((hour, kind, name, label), 0) + number
+    added: Counter[tuple[datetime, str, str, str]] = Counter()
+    for kind, name, label, number in rows:
+        added[CARRIED, kind_of(kind), name, label] += number
     add_counts(connection, added)
+    return len(rows)

@@ -16,7 +16,6 @@ from hub.store.routes import audit
 from hub.store.stats import add_endings
 
 BATCH = 500
-MOST_COUNTED = 20_000
 STUCK = ("dead", "held")
 DONE = ("delivered", "dead", "skipped")
 MOVED = "moved"

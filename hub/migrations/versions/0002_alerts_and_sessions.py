@@ -39,5 +39,8 @@ def upgrade() -> None:
     )
     op.add_column("delivery", sa.Column("alerted", sa.Integer(), nullable=False, server_default="-1"))
     op.add_column("route_state", sa.Column("alerted_at", sa.BigInteger(), nullable=True))
+    # Milliseconds summed over an hour, and over all hours, outgrow four bytes.
+    with op.batch_alter_table("stat") as stat:
+        stat.alter_column("count", type_=sa.BigInteger(), existing_type=sa.Integer(), existing_nullable=False)
     untold = sa.text("status = 'dead' AND alerted <> attempts")
     op.create_index("delivery_untold", "delivery", ["route"], sqlite_where=untold, postgresql_where=untold)
