@@ -90,7 +90,11 @@ class Writer:
                 for _ in range(ROUNDS):
                     await asyncio.sleep(0)
                 self._running, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
-                await self._commit(self._running)
+                try:
+                    await self._commit(self._running)
+                except Exception as error:
+                    # A batch that does not answer for each item is a fault of ours; it must not stop all that follow.
+                    _fail(self._running, error)
                 self._running = []
             if self._closing:
                 return
@@ -98,7 +102,7 @@ class Writer:
     async def _commit(self, items: list[Waiting[Any, Any]]) -> None:
         groups: dict[Batch[Any, Any], list[Waiting[Any, Any]]] = {}
         # In one order in every process, or two of them wait for each other's rows.
-        for waiting in sorted(items, key=lambda one: one.batch.__qualname__):
+        for waiting in sorted(items, key=lambda one: name_of(one.batch)):
             groups.setdefault(waiting.batch, []).append(waiting)
         now = self._clock.now()
 
@@ -127,6 +131,11 @@ class Writer:
             return
         for waiting in items:
             await self._commit([waiting])
+
+
+def name_of(batch: Batch[Any, Any]) -> str:
+    """What a batch function, or an object called like one, is known by."""
+    return str(getattr(batch, "__qualname__", type(batch).__qualname__))
 
 
 def _fail(items: Sequence[Waiting[Any, Any]], error: Exception) -> None:

@@ -81,6 +81,18 @@ async def test_items_of_one_kind_keep_their_order_and_a_commit_has_a_bound(datab
         assert [item for batch in noted.batches for item in batch] == [f"{n:04}" for n in range(1_001)]
 
 
+async def test_a_batch_that_forgets_an_item_fails_and_stops_nothing(database_url: str) -> None:
+    """The writer ended with it, and whoever put something later waited for ever."""
+
+    def forgets(connection: Connection, now: datetime, items: Sequence[str]) -> Sequence[str]:
+        return items[1:]
+
+    async with written(database_url) as (writer, _):
+        with pytest.raises(ValueError, match="zip"):
+            await writer.put(forgets, "one")
+        assert await writer.put(Noted(), "two") == "two done"
+
+
 def event(number: int, **changed: Any) -> NewEvent:
     body = to_bytes(document(orderId=f"ord_{number}"))
     parsed = parse(body)
