@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, select, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, cast, delete, func, select, update
 
 from hub.clock import new_id
 from hub.store import REFUSED, STAT
@@ -110,8 +110,10 @@ def mark_accepted(connection: Connection, refused_id: str, event_id: str) -> Non
 
 def refused_since(connection: Connection, since: datetime) -> list[dict[str, Any]]:
     """`store`, `reason` and `count` of the hours since `since`."""
+    # PostgreSQL's sum of such integers is a numeric.
+    count = cast(func.sum(STAT.c.count), BigInteger).label("count")
     found = connection.execute(
-        select(STAT.c.name.label("store"), STAT.c.label.label("reason"), func.sum(STAT.c.count).label("count"))
+        select(STAT.c.name.label("store"), STAT.c.label.label("reason"), count)
         .where(STAT.c.kind == "refused", STAT.c.hour >= since)
         .group_by(STAT.c.name, STAT.c.label)
     )
