@@ -249,7 +249,7 @@ def restore(file: Path, database: Path, now: datetime) -> Path | None:
     """
     # Where it is a link, what it leads to is replaced.
     database = database.resolve()
-    database.parent.mkdir(parents=True, exist_ok=True)
+    made_folder(database.parent)
     with checked_copy(file, database) as copy:
         aside = set_aside(database, now)
         put_in_place(copy.file, database)

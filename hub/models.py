@@ -284,7 +284,7 @@ class Audit(SQLModel, table=True):
 
 
 class Stat(SQLModel, table=True):
-    """Hourly counts: `kind` (refused), `name` (a store or route), `label` (a reason)."""
+    """Hourly counts of events, refusals and attempts; hub.store.stats says what each kind counts."""
 
     hour: datetime = Field(sa_column=Column(Moment, primary_key=True))
     kind: str = Field(primary_key=True)

@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import sqlite3
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
@@ -259,13 +260,22 @@ async def serving_dashboard(hub: Hub) -> AsyncIterator[Listening | None]:
         hub.dashboard_url = listens.url
         log.info("dashboard.listening", url=listens.url)
         if not settings.users:
-            log.info("dashboard.link", url=await make_link(hub, listens.url, LINK_AT_START))
+            await show_link(hub, listens.url)
         watching = asyncio.create_task(_tell_of_end(hub, listens), name="dashboard")
         try:
             yield listens
         finally:
             watching.cancel()
             hub.dashboard_url = None
+
+
+async def show_link(hub: Hub, url: str) -> None:
+    """Print the link that logs in once, also where the log keeps to what is wrong."""
+    link = await make_link(hub, url, LINK_AT_START)
+    if hub.config.log.level in {"debug", "info"}:
+        log.info("dashboard.link", url=link)
+    else:
+        print(f"hub: log in to the dashboard, once, at {link}", file=sys.stderr, flush=True)
 
 
 async def _tell_of_end(hub: Hub, listens: Listening) -> None:

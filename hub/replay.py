@@ -130,9 +130,9 @@ async def replay_event(
     body = await hub.database.read(lambda connection: reading.has_body(connection, event_id))
     if body is None:
         raise CommandError(f"{event_id}: there is no such event")
-    if not body:
-        raise CommandError(f"{event_id}: its body was dropped when it was old, so it cannot be sent again")
     terms = hub.terms()
+    if not body and not any(terms[route].reads_state for route in chosen):
+        raise CommandError(f"{event_id}: its body was dropped when it was old, so it cannot be sent again")
     replay_id, untouched = await hub.database.write(
         lambda c: replays.replay_event(c, hub.now(), who, event_id, chosen, terms, as_new=as_new)
     )

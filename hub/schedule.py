@@ -33,11 +33,6 @@ class Settlement:
     reason: str | None = None
 
 
-def fresh_budget(attempts: int, schedule: Sequence[timedelta]) -> int:
-    """The highest attempt number allowed to a delivery that starts anew after `attempts`."""
-    return attempts + len(schedule) + 1
-
-
 def scheduled_wait(schedule: Sequence[timedelta], attempts: int, budget: int) -> timedelta:
     """The schedule's wait after attempt number `attempts`."""
     if not schedule:

@@ -279,6 +279,19 @@ async def test_an_alert_about_an_alert_is_never_told(tmp_path: Path, database_ur
         assert await lab.rows(DELIVERY, UNTOLD) == []
 
 
+async def test_alerts_that_wait_are_not_told_to_be_behind(tmp_path: Path, database_url: str) -> None:
+    """Ways of the alerts that are slow made two more of them each hour, for as long as they were."""
+    async with open_lab(tmp_path, database_url, ROUTES, alerts=["chat", "mail"]) as lab:
+        at(lab, TEN_PAST)
+        await kill(lab)
+        for _ in range(5):
+            await told(lab)
+            await lab.fan_out()
+            lab.later(HOUR)
+        rows = await lab.rows(EVENT, EVENT.c.store == "hub")
+        assert [row.type for row in rows] == ["hub.delivery.dead"]
+
+
 async def test_held_ways_of_the_alerts_are_told_along_the_other_one_once(tmp_path: Path, database_url: str) -> None:
     async with open_lab(tmp_path, database_url, ROUTES, alerts=["chat", "mail"]) as lab:
         at(lab, TEN_PAST)

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, delete, exists, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from hub.config import RESERVED_STORE
 from hub.store import ALERT, DELIVERY, EVENT, ROUTE_STATE, STAT, is_postgres
 from hub.store.reading import PENDING, blocked, oldest_due
 from hub.store.stats import hour_of
@@ -24,7 +25,8 @@ HOUR = timedelta(hours=1)
 # The name of PostgreSQL's lock that lets one process tell at a time: any number, the same in all of them.
 TELLING = 7_241_100_326
 
-WAITING = (PENDING, DELIVERY.c.lease_until.is_(None))
+# Not the hub's own events: an alert about an alert is never sent.
+WAITING = (PENDING, DELIVERY.c.lease_until.is_(None), DELIVERY.c.store != RESERVED_STORE)
 # One cheap look at all routes; which of them are really late is asked of these few.
 LATE_ROUTES = select(ROUTE_STATE).where(
     exists().where(*WAITING, DELIVERY.c.route == ROUTE_STATE.c.route, DELIVERY.c.next_attempt_at < bindparam("latest"))
@@ -121,7 +123,7 @@ def _late(connection: Connection, now: datetime, watched: Watched) -> list[Late]
 
 
 def _late_route(connection: Connection, now: datetime, latest: datetime, route: str, ordered: bool) -> Late | None:
-    since = oldest_due(connection, now, route, ordered)
+    since = oldest_due(connection, now, route, ordered, besides=RESERVED_STORE)
     if since is None or since >= latest:
         return None
     due = select(DELIVERY.c.id).where(*WAITING, DELIVERY.c.route == route, DELIVERY.c.next_attempt_at <= now)
@@ -130,7 +132,8 @@ def _late_route(connection: Connection, now: datetime, latest: datetime, route: 
 
 
 def _late_fan_out(connection: Connection, latest: datetime) -> Late | None:
-    waiting = select(EVENT.c.received_at).where(EVENT.c.fanned_out_at.is_(None)).order_by(EVENT.c.seq)
+    waiting = select(EVENT.c.received_at).where(EVENT.c.fanned_out_at.is_(None), EVENT.c.store != RESERVED_STORE)
+    waiting = waiting.order_by(EVENT.c.seq)
     since = connection.execute(waiting.limit(1)).scalar()
     if since is None or since >= latest:
         return None

@@ -43,8 +43,3 @@ def get_effect(connection: Connection, scope: str, name: str) -> Effect | None:
     """The effect of that name, if there is one."""
     row = connection.execute(select(EFFECT).where(EFFECT.c.scope == scope, EFFECT.c.name == name)).first()
     return None if row is None else Effect(row.value, row.url)
-
-
-def has_effect(connection: Connection, scope: str) -> bool:
-    """Whether anything was done under that key."""
-    return connection.execute(select(EFFECT.c.name).where(EFFECT.c.scope == scope).limit(1)).first() is not None

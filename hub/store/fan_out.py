@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, bindparam, func, select, update
+from sqlalchemy import Connection, Row, Table, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.clock import new_id
@@ -67,7 +67,7 @@ FANNED_OUT = (
 
 
 def write_plans(
-    connection: Connection, now: datetime, planned: Planned, terms: dict[str, RouteTerms], by: str = ""
+    connection: Connection, now: datetime, planned: Planned, terms: dict[str, RouteTerms], by: str | None = None
 ) -> set[str]:
     """Deliveries, search keys and reasons of events that have their plan; the routes that got deliveries.
 
@@ -138,8 +138,3 @@ def new_delivery(
         "error_key": None if broken is None else "when",
         "last_error": broken,
     }
-
-
-def waiting_count(connection: Connection) -> int:
-    """How many events wait for fan-out."""
-    return connection.execute(select(func.count()).where(EVENT.c.fanned_out_at.is_(None))).scalar_one()

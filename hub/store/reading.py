@@ -146,8 +146,8 @@ def list_events_by_outcome(
         counted = select(func.count()).select_from(ids.limit(FEW + 1).subquery())
         if connection.execute(counted).scalar_one() <= FEW:
             query: Select[Any] = select(*EVENT_COLUMNS).where(*conditions, EVENT.c.id.in_(ids))
-            rows = connection.execute(query.order_by(EVENT.c.seq.desc()).limit(limit)).all()
-            return list(rows), rows[-1].seq if len(rows) == limit else None
+            rows = connection.execute(query.order_by(EVENT.c.seq.desc()).limit(limit + 1)).all()
+            return list(rows[:limit]), rows[limit - 1].seq if len(rows) > limit else None
     near = select(*EVENT_COLUMNS).where(*conditions).order_by(EVENT.c.seq.desc()).limit(LOOKED_THROUGH).subquery()
     query = select(near).where(_came_to(outcome, near.c, held_up)).order_by(near.c.seq.desc()).limit(limit)
     rows = connection.execute(query).all()
@@ -478,9 +478,16 @@ def _dead(connection: Connection) -> list[Row[Any]]:
     return list(connection.execute(grouped).all())
 
 
-def oldest_due(connection: Connection, now: datetime, route: str, ordered: bool) -> datetime | None:
-    """Since when the route's oldest due delivery waits; on an ordered route, that of the first of each entity."""
+def oldest_due(
+    connection: Connection, now: datetime, route: str, ordered: bool, besides: str | None = None
+) -> datetime | None:
+    """Since when the route's oldest due delivery waits; on an ordered route, that of the first of each entity.
+
+    `besides`: a store whose events do not count.
+    """
     due: list[Any] = [PENDING, DELIVERY.c.route == route, DELIVERY.c.next_attempt_at <= now]
+    if besides is not None:
+        due.append(DELIVERY.c.store != besides)
     if ordered:
         other = DELIVERY.alias("other")
         due.append(

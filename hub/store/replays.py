@@ -291,6 +291,9 @@ def replay_event(
     started = []
     for route in chosen:
         row = there.get(route)
+        if event.body is None and not reads_state(row, terms[route]):
+            # Retention came first: what is due must have its event's body.
+            continue
         if row is None:
             _insert_along(connection, now, event, replay, route, now, terms[route])
         elif row.status in DONE and row.lease_until is None:
@@ -316,6 +319,11 @@ def get_all(connection: Connection, ids: Collection[str]) -> dict[str, Row[Any]]
     """These replays by their ids."""
     rows = connection.execute(select(REPLAY).where(REPLAY.c.id.in_(ids))) if ids else ()
     return {row.id: row for row in rows}
+
+
+def reads_state(row: Row[Any] | None, terms: RouteTerms) -> bool:
+    """Whether a delivery along the route needs only the entity; `row` is the one that is there already, if any."""
+    return terms.reads_state if row is None else bool(row.reads_state)
 
 
 def list_replays(connection: Connection, limit: int, before: str | None = None) -> list[Row[Any]]:

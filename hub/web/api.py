@@ -166,7 +166,7 @@ class RefusedWanted(Arguments):
     """`signed`: only the ring of the rightly signed, or only the other."""
 
     limit: int = Field(50, ge=1, le=MOST_LISTED)
-    before: str | None = None
+    before: Annotated[str, _page_of("ref")] | None = None
     signed: bool | None = None
     store: str | None = None
 
@@ -178,7 +178,7 @@ class ReplaysWanted(Arguments):
 
 class AuditWanted(Arguments):
     limit: int = Field(50, ge=1, le=MOST_LISTED)
-    before: str | None = None
+    before: Annotated[str, _page_of("aud")] | None = None
     by: str | None = None
     action: str | None = None
 
@@ -550,10 +550,10 @@ async def audit(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     """`audit`: who did what, newest first; `before` begins the next page."""
     asked = wanted(AuditWanted, arguments)
     rows = await hub.database.read(
-        lambda connection: routes.list_audit(connection, asked.limit, asked.before, asked.by, asked.action)
+        lambda connection: routes.list_audit(connection, asked.limit + 1, asked.before, asked.by, asked.action)
     )
-    listed = [chosen(row, AUDIT_SHOWN) for row in rows]
-    return {"audit": listed, "before": rows[-1].id if len(rows) == asked.limit else None}
+    rows, more = page(rows, asked.limit)
+    return {"audit": [chosen(row, AUDIT_SHOWN) for row in rows], "before": rows[-1].id if more else None}
 
 
 async def refused(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -10,11 +10,13 @@ from sqlalchemy import Connection, Row, update
 
 from hub.connector import Receipt
 from hub.errors import Hold, Outcome, Rejected, TryAgain
+from hub.event import SigningKey
+from hub.receive import Incoming, Receiving
 from hub.replay import pause_route
 from hub.store import AUDIT, DELIVERY, EVENT
 from hub.store.effects import NewEffect, put_effects
 from hub.store.reading import WholeEvent
-from hub.testing.samples import sign
+from hub.testing.samples import sign, to_bytes
 from hub.web.pages.event import command
 from tests import hubdb
 from tests.dashboard.served import Browser, harmless, looking
@@ -179,6 +181,45 @@ async def test_the_payload_raw_pretty_and_as_a_command(lab: Lab) -> None:
     )
     printed, _ = await shell.communicate()
     assert printed.decode().split() == [sign(bytes(event.body), SECRET)]
+
+
+async def test_without_its_body_only_what_reads_the_state_goes_again(tmp_path: Path, database_url: str) -> None:
+    """The preview says so before anything is sent, and the same holds where the event was not taken."""
+    routes = {"one": route(), "looks": route("Looks"), "later": route("Looks", events=["none"])}
+    async with open_lab(tmp_path, database_url, routes) as lab, looking(lab.hub) as browser:
+        rows = {row.route: row for row in await lab.orders(1)}
+        for name in ("one", "looks"):
+            await lab.finish(await lab.claim_one(name), Rejected("no"))
+        await lab.write(lambda connection: connection.execute(EVENT.update().values(body=None, headers=None)))
+        address = f"/events/{rows['one'].event_id}/replay"
+        page = await browser.get(f"{address}?routes=one")
+        assert "cannot be sent again: its body was dropped when it was old" in page.text
+        assert page.all("button", form="") == []
+        page = await browser.get(f"{address}?routes=one&routes=looks&routes=later")
+        await browser.submit(page, address)
+        now = {row.route: row.status for row in await lab.rows(DELIVERY)}
+        assert now == {"one": "dead", "looks": "pending", "later": "pending"}
+
+
+async def test_a_preview_says_on_which_routes_it_will_wait(lab: Lab) -> None:
+    row = await lab.order()
+    await lab.finish(await lab.claim_one(), Rejected("no"))
+    await pause_route(lab.hub, "asha", "one", None)
+    async with looking(lab.hub) as browser:
+        page = await browser.get(f"/events/{row.event_id}/replay?routes=one")
+        assert "it waits while the route is paused" in page.text
+
+
+async def test_the_secret_that_matched_is_named_by_its_fingerprint(tmp_path: Path, database_url: str) -> None:
+    stores = {"main": {"url": "http://shop.test", "webhook_secrets": [SECRET, "the second secret of this shop"]}}
+    async with open_lab(tmp_path, database_url, stores=stores) as lab, looking(lab.hub) as browser:
+        key = SigningKey.of("the second secret of this shop")
+        body = to_bytes(document(orderId="ord_1"))
+        headers = [(b"x-litekart-signature", key.signature(body))]
+        kept = await Receiving(lab.hub).receive(Incoming("main", body, headers, "203.0.113.9"))
+        page = await browser.get(f"/events/{kept.id}")
+        assert key.fingerprint in page.text
+        assert "still configured" in page.text
 
 
 async def test_a_body_that_was_dropped(lab: Lab) -> None:

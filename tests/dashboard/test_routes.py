@@ -1,5 +1,6 @@
 """`/routes`, `/refused`, `/audit`, the overview: settings masked, Test, pause, let in, who did what, charts."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ import pytest
 from hub.connector import Context, Receipt, Secret
 from hub.errors import Hold, HoldRoute, NotAuthenticated, Outcome, Refusal, Rejected, UnknownStore
 from hub.receive import Incoming, Receiving
+from hub.replay import pause_route
 from hub.store import AUDIT, EVENT, ROUTE_STATE, STAT
 from hub.store.stats import HourCount, hourly
 from hub.testing.samples import sample, sign, to_bytes
@@ -273,6 +275,22 @@ async def test_the_overview_puts_first_what_needs_someone(tmp_path: Path, databa
         assert not [link for link in page.links() if "preview" in link]
 
 
+async def test_a_route_that_is_behind_is_listed_with_its_age_unless_it_is_paused(lab: Lab) -> None:
+    await lab.order()
+    lab.later(90)
+    await lab.alive()
+    async with looking(lab.hub) as browser:
+        assert "one is behind Its oldest due delivery waits for 1 min" in (await browser.get("/")).text
+        await pause_route(lab.hub, "asha", "one", None)
+        assert "is behind" not in (await browser.get("/")).text
+
+
+def test_every_outcome_that_is_counted_is_drawn() -> None:
+    docs = (Path(__file__).parents[2] / "docs" / "operate.md").read_text()
+    told = docs.partition("Outcomes of `litekart_hub_attempts_total`:")[2].partition(". No label")[0]
+    assert set(re.findall(r"`(\w+)`", told)) == set(charts.OUTCOMES)
+
+
 async def test_without_a_worker_the_overview_says_so(lab: Lab) -> None:
     async with looking(lab.hub) as browser:
         assert "delivered: start hub up" in (await browser.get("/")).text
@@ -297,7 +315,7 @@ async def test_the_charts_and_their_table(tmp_path: Path, database_url: str) -> 
         page = await browser.get("/")
         harmless(page)
         assert "Events by type 1,239 in 24 hours" in page.text
-        assert "Deliveries by outcome 12 in 24 hours" in page.text
+        assert "Attempts by outcome 12 in 24 hours" in page.text
         assert "order.placed 1,234" in page.text
         assert "10 delivered, 2 dead" in page.text
         assert len(page.all("svg", role="img")) == 2

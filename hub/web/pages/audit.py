@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from hub.clock import from_micros
 from hub.web import api
-from hub.web.pages.asked import listed, page, query_of
+from hub.web.pages.asked import hub_of, page, query_of
 from hub.web.plain import plain
 from hub.web.rendering import render
 
@@ -22,7 +22,7 @@ MOMENTS = {"since", "until"}
 
 async def index(request: Request) -> Response:
     asked = query_of(request, "by", "action", "before")
-    found, _ = await listed(request, api.audit, asked | {"limit": SHOWN})
+    found = await api.audit(hub_of(request), asked | {"limit": SHOWN})
     lines = [line | {"details": list(details(line["detail"] or {}))} for line in found["audit"]]
     return render(request, "audit.html", asked=asked, lines=lines, before=found["before"])
 

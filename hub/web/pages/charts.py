@@ -13,7 +13,7 @@ HOURS = 24
 LABEL_EVERY = 3
 MOST_SERIES = 8
 REST = "others"
-OUTCOMES = ("delivered", "skipped", "held", "try_again", "lost", "dead")
+OUTCOMES = ("delivered", "skipped", "held", "not_now", "try_again", "hold_route", "late", "lost", "dead")
 
 
 @dataclass(frozen=True)

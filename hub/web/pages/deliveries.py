@@ -106,7 +106,6 @@ async def preview_replay(request: Request, found: Mapping[str, Any]) -> Response
         shown=shown,
         fields=fields_of(shown["filter"]),
         words=in_words(shown["filter"]),
-        left_alone=sum(count for status, count in shown["by_status"].items() if status not in DONE),
         as_new=request.query_params.get("as_new") == "1",
         again=dict(found)
         | ({"all": "replay"} if "ids" not in found else {"action": "replay", "id": found["ids"], "ids": None}),

@@ -31,6 +31,8 @@ OUTCOMES = {
 }  # fmt: skip
 HINT = re.compile("; `hub [^`]+`$")
 
+GONE_BODY = "cannot be sent again: its body was dropped when it was old"
+
 
 @dataclass(frozen=True)
 class Along:
@@ -143,7 +145,7 @@ def along_routes(whole: WholeEvent, around: Surroundings) -> list[Along]:
     reasons = not_taken(whole, around.routes)
     held_up = reading.blocked(around.states.values(), around.routes)
     return [
-        along(taken[name], around, held_up) if name in taken else left_out(name, reasons.get(name))
+        along(taken[name], around, held_up) if name in taken else left_out(name, reasons.get(name), around, held_up)
         for name in sorted(around.routes)
     ]
 
@@ -155,15 +157,26 @@ def along(one: WholeDelivery, around: Surroundings, held_up: dict[str, str]) -> 
     late = can and around.routes[row.route].ordered and row.entity is not None
     sent = None if done is None else f"{done.name} {done.value}"
     text = "goes again, under the same key" if can else "is under way or waits, and stays as it is"
-    if can and row.status == "delivered":
+    if can and around.dropped and not row.reads_state:
+        can, text = False, GONE_BODY
+    elif can and row.status == "delivered":
         # Nothing was remembered of what it did, so that nothing but the key can keep it from being done twice.
         text = "was delivered and goes again under the same key; the other side may do it a second time"
-    return Along(row.route, "held" if held_by(row, held_up) else row.status, can, sent, late, text)
+    shown = "held" if held_by(row, held_up) else row.status
+    return Along(row.route, shown, can, sent, late, text + waits_text(row.route, can, held_up))
 
 
-def left_out(route: str, reason: str | None) -> Along:
+def left_out(route: str, reason: str | None, around: Surroundings, held_up: dict[str, str]) -> Along:
+    if around.dropped and not around.routes[route].connector_class.reads_state:
+        return Along(route, None, False, None, False, GONE_BODY)
     text = "goes there although it was not taken: conditions and max_age do not count" if reason else "goes there"
-    return Along(route, None, True, None, False, text)
+    return Along(route, None, True, None, False, text + waits_text(route, True, held_up))
+
+
+def waits_text(route: str, can: bool, held_up: dict[str, str]) -> str:
+    """That it will wait there, and why, where it goes at all."""
+    why = {"paused": "; it waits while the route is paused", "broken": "; it waits while the route's breaker is open"}
+    return why.get(held_up.get(route, ""), "") if can else ""
 
 
 async def raw(request: Request) -> Response:

@@ -34,7 +34,6 @@ async def index(request: Request) -> Response:
         events=found.get("events", []),
         before=found.get("before"),
         live=live,
-        shown=SHOWN,
         outcomes=OUTCOMES,
         types=EVENT_TYPES,
         webhook_url=webhook_url(hub_of(request)),

@@ -66,7 +66,6 @@ async def index(request: Request) -> Response:
         refused=[one | {"cause": CAUSES.get(one["status"], "No event")} for one in found.get("refused", [])],
         before=found.get("before"),
         rings=RINGS,
-        stores=[(name, name) for name in hub.config.stores],
         webhook_url=webhook_url(hub),
     )
 
