@@ -9,8 +9,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 demo: $(VENV)/.installed
 	@$(BIN)/python -P -m hub.demo $(ARGS)
 
+# Three at a time on two cores: much of what they do is waiting for processes.
 test: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 check: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
