@@ -97,7 +97,7 @@ async def test_replay_of_all_that_match(lab: Lab) -> None:
         (late,) = await died(lab, 1)
         shown = await browser.submit(page, "/replays", pace="0.5")
         assert "The replay has begun." in shown.text
-        assert "3 of 3 set going" in shown.text
+        assert "3 of 3 set going, 0 ended" in shown.text
         assert "0.5 a second" in shown.text
         assert "by asha" in shown.text
     assert {row.id for row in await lab.rows(DELIVERY, DELIVERY.c.status == "pending")} == set(meant)
