@@ -55,7 +55,9 @@ async def proxied(target: Path, folder: Path) -> AsyncIterator[asyncio.Event]:
         until = asyncio.Event() if silent.is_set() else silent
         there, back = await asyncio.open_unix_connection(str(target))
         both = asyncio.gather(pump(reader, back, until), pump(there, writer, until))
-        tasks.add(asyncio.current_task())  # type: ignore[arg-type]
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
         with suppress(ConnectionError, asyncio.CancelledError):
             await both
             if until is silent and silent.is_set():
