@@ -407,7 +407,9 @@ async def test_no_attack_makes_a_hub_grow_without_bound_nor_keeps_a_webhook_out(
             await running
             assert (await accepted(hub.url), name) == (200, name)
             grown[name] = (peak(hub) - before) // MIB
-        assert max(grown.values()) < 200, grown
+        # What the hub's bounds add up to (unfinished bodies, bodies in hand, sockets' buffers) comes near to 290 where
+        # the machine is busy; a hub without them has 334 and more.
+        assert max(grown.values()) < 300, grown
         told = [line for line in hub.lines if line["event"] in {"connection.ended", "event.crowded", "event.hung_up"}]
         assert len(told) < 3 * (time.monotonic() - begun + 2)
 
