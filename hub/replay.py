@@ -153,10 +153,10 @@ async def pause_route(hub: Hub, who: str, route: str, reason: str | None) -> boo
     return await hub.database.write(lambda connection: routes.pause(connection, hub.now(), route, who, reason))
 
 
-async def resume_route(hub: Hub, who: str, route: str) -> bool:
+async def resume_route(hub: Hub, who: str, route: str, reason: str | None = None) -> bool:
     """Go on with a paused route; an open breaker is probed at once. False if there was nothing to resume."""
     _known(hub, route)
-    resumed = await hub.database.write(lambda connection: routes.resume(connection, hub.now(), route, who))
+    resumed = await hub.database.write(lambda connection: routes.resume(connection, hub.now(), route, who, reason))
     hub.bells.ring(f"deliver:{route}")
     return resumed
 

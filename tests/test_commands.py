@@ -22,7 +22,7 @@ from hub.deliver import finish
 from hub.errors import Hold, HoldRoute, Rejected, TryAgain
 from hub.process import local_socket, running_socket
 from hub.replay import pause_route, start_replay
-from hub.store import DELIVERY, REPLAY
+from hub.store import AUDIT, DELIVERY, REPLAY
 from hub.store.records import record
 from hub.store.replays import Filter
 from hub.valkey import private_folder
@@ -169,6 +169,16 @@ async def test_release_tells_which_went_and_why_the_others_did_not(console: Cons
     assert broken == f"hub: {ids[2]}: no person holds it; its route is broken: `hub resume broken`"
     assert f"its route gone is gone: put it back, or `hub replay {ids[3]} --to ROUTE`" in gone
     assert "dlv_none: there is no such delivery" in unknown
+
+
+async def test_a_pause_and_its_end_are_written_down_with_their_reasons(tmp_path: Path, console: Console) -> None:
+    async with record_in(tmp_path):
+        pass
+    for words in (("pause", "one", "--reason", "stocktaking"), ("resume", "one", "--reason", "counted")):
+        assert console.hub(tmp_path, *words).code == 0
+    async with record_in(tmp_path) as lab:
+        lines = [(line.action, line.detail["route"], line.detail["reason"]) for line in await lab.rows(AUDIT)]
+    assert lines == [("pause", "one", "stocktaking"), ("resume", "one", "counted")]
 
 
 async def test_cancel_tells_the_unknown_from_the_done(console: Console, tmp_path: Path) -> None:

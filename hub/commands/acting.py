@@ -184,10 +184,13 @@ def pause(
 
 
 def resume(
-    route: Annotated[str, typer.Argument(help="The route.")], config: ConfigPath = CONFIG, as_json: AsJson = False
+    route: Annotated[str, typer.Argument(help="The route.")],
+    reason: Annotated[str | None, typer.Option(help="Why, for the audit.")] = None,
+    config: ConfigPath = CONFIG,
+    as_json: AsJson = False,
 ) -> None:
     """Go on with a paused route; an open breaker is probed at once."""
-    result = ask(config, "resume", checked(RouteWanted, route=route, who=me()))
+    result = ask(config, "resume", checked(RouteWanted, route=route, reason=reason, who=me()))
     _tell(result, as_json, f"{route} goes on", f"{route} was not held by anything")
 
 

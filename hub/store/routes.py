@@ -61,7 +61,7 @@ def pause(connection: Connection, now: datetime, route: str, who: str, reason: s
     return bool(done.rowcount)
 
 
-def resume(connection: Connection, now: datetime, route: str, who: str) -> bool:
+def resume(connection: Connection, now: datetime, route: str, who: str, reason: str | None = None) -> bool:
     """End a pause, and let an open breaker be probed at once. False if there was neither."""
     state = connection.execute(select(ROUTE_STATE).where(ROUTE_STATE.c.route == route).with_for_update()).first()
     if state is None or (state.paused_at is None and state.opened_at is None and state.stopped_until is None):
@@ -73,7 +73,7 @@ def resume(connection: Connection, now: datetime, route: str, who: str) -> bool:
     connection.execute(update(ROUTE_STATE).where(ROUTE_STATE.c.route == route).values(**values))
     if state.opened_at is not None:
         probe_at_once(connection, now, route)
-    audit(connection, now, who, "resume", route=route)
+    audit(connection, now, who, "resume", route=route, reason=reason)
     return True
 
 

@@ -476,7 +476,7 @@ async def pause(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
 async def resume(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     """Go on with a route; `changed` is false if nothing held it."""
     asked = wanted(RouteWanted, arguments)
-    return {"route": asked.route, "changed": await replay.resume_route(hub, asked.who, asked.route)}
+    return {"route": asked.route, "changed": await replay.resume_route(hub, asked.who, asked.route, asked.reason)}
 
 
 async def release(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -82,12 +82,37 @@ async def test_paused_and_resumed(lab: Lab) -> None:
         assert "was paused already" in (await browser.post("/routes/one/pause", reason="again")).text
         await lab.order()
         assert "1 wait" in (await browser.get("/")).text
-        assert "The route goes on." in (await browser.post("/routes/one/resume")).text
+        going = await browser.post("/routes/one/resume", reason="all is <b> counted")
+        assert "The route goes on." in going.text
+        assert "asha: resume, all is <b> counted" in going.text
         assert "Nothing held the route up." in (await browser.post("/routes/one/resume")).text
         audit = await browser.get("/audit")
         harmless(audit)
         assert "asha pause route one reason stocktaking <b>" in audit.text
-    assert [(line.who, line.action) for line in await lab.rows(AUDIT)] == [("asha", "pause"), ("asha", "resume")]
+        assert "asha resume route one reason all is <b> counted" in audit.text
+        assert (await browser.get("/routes/one")).all("button", formaction="/routes/one/pause")
+    assert [(line.who, line.action, line.detail["reason"]) for line in await lab.rows(AUDIT)] == [
+        ("asha", "pause", "stocktaking <b>"), ("asha", "resume", "all is <b> counted"),
+    ]  # fmt: skip
+
+
+async def test_a_route_is_resumed_or_paused_with_one_reason(lab: Lab) -> None:
+    """One form: paused it offers to go on, with an open breaker both, else to pause; a reason is never needed."""
+    offered = {}
+    async with looking(lab.hub) as browser:
+        for state, way in (("ok", "pause"), ("paused", "resume")):
+            page = await browser.get("/routes/one")
+            offered[state] = (page.form(f"/routes/one/{way}"), page.all("button", formaction="/routes/one/pause") != [])
+            await browser.submit(page, f"/routes/one/{way}")
+        await broken(lab)
+        page = await browser.get("/routes/one")
+        offered["broken"] = (page.form("/routes/one/resume"), page.all("button", formaction="/routes/one/pause") != [])
+    assert offered == {
+        "ok": ({"reason": [""]}, True), "paused": ({"reason": [""]}, False), "broken": ({"reason": [""]}, True),
+    }  # fmt: skip
+    assert [(line.action, line.detail["reason"]) for line in await lab.rows(AUDIT)][:2] == [
+        ("pause", None), ("resume", None),
+    ]  # fmt: skip
 
 
 async def broken(lab: Lab) -> None:

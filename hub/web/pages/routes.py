@@ -98,8 +98,8 @@ async def pause(request: Request) -> Response:
 
 
 async def resume(request: Request) -> Response:
-    await form_of(request)
-    done = await api.resume(hub_of(request), by(request))
+    form = await form_of(request)
+    done = await api.resume(hub_of(request), by(request) | filled(form, "reason"))
     return back(request, "resumed" if done["changed"] else "resumed-before")
 
 
