@@ -24,7 +24,7 @@ UNSEEN = re.compile(
     "\ud800-\udfff\ufffe\uffff]"
 )
 CODE = re.compile("`([^`]+)`")
-ISO = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?Z", re.ASCII)
+ISO = re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,6})?Z", re.ASCII)
 LONGEST_COUNT = 9
 
 FLASHES = {

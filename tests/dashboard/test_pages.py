@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,6 +11,8 @@ import pytest
 from starlette.routing import Route
 
 from hub.web.pages import ROUTES
+from hub.web.plain import plain, spoken
+from hub.web.rendering import moment, ticked
 from tests import hubdb
 from tests.dashboard.scene import CANARY, HOSTILE, Scene, filled, open_scene
 from tests.dashboard.screenshots import pages
@@ -215,6 +218,15 @@ async def test_a_flash_says_only_its_fixed_texts(one_lab: Lab) -> None:
         page = await browser.get("/deliveries?done=<b>hello</b>")
         assert page.all("p", role="status") == []
         assert "hello" not in page.text
+
+
+def test_times_in_a_sentence_are_times() -> None:
+    """As the hub speaks of them and as JSON writes them; what only looks like one stays as it is."""
+    at = datetime(2026, 11, 26, 21, 50, 19, tzinfo=UTC)
+    for text in (spoken(at), plain(at)):
+        assert f"next try at {moment(at)}, says <code>hub</code>" == ticked(f"next try at {text}, says `hub`")
+    for text in ("2026-13-26 21:50:19Z", "2026-11-26 21:50", "2026-11-26_21:50:19Z"):
+        assert ticked(text) == text
 
 
 async def test_the_static_files(one_lab: Lab) -> None:
