@@ -256,6 +256,16 @@ async def test_replay_along_some_routes_previewed(tmp_path: Path, database_url: 
         assert {one.route: one.status for one in await lab.rows(DELIVERY)} == {"one": "dead", "three": "pending"}
 
 
+async def test_no_replay_is_offered_along_a_route_that_is_gone(tmp_path: Path, database_url: str) -> None:
+    async with open_lab(tmp_path, database_url, {"one": route(), "old": route()}) as lab:
+        (row, _) = await lab.orders(1)
+        for name in ("one", "old"):
+            await lab.finish(await lab.claim_one(name), Rejected("no"))
+    async with open_lab(tmp_path, database_url) as lab, looking(lab.hub) as browser:
+        page = await browser.get(f"/events/{row.event_id}")
+        assert [link for link in page.links() if "/replay?" in link] == [f"/events/{row.event_id}/replay?routes=one"]
+
+
 async def test_an_event_that_no_route_took_is_sent_all_the_same(tmp_path: Path, database_url: str) -> None:
     async with open_lab(tmp_path, database_url, {"two": route(events=["product.*"])}) as lab:
         kept = await lab.keep(document(orderId="a"))

@@ -58,6 +58,7 @@ async def index(request: Request) -> Response:
     texts = {one["id"]: one["text"] for one in told["deliveries"]}
     for delivery in shown["deliveries"]:
         delivery["text"] = standing_text(delivery, texts[delivery["id"]])
+    routes = along_routes(whole, around)
     return render(
         request,
         "event.html",
@@ -68,7 +69,8 @@ async def index(request: Request) -> Response:
         pretty=pretty(shown["body"]),
         command=command(hub, whole),
         size=len(whole.event.body or b""),
-        routes=along_routes(whole, around),
+        routes=routes,
+        replayable={one.route for one in routes if one.can},
         configured=set(hub.config.routes),
         outcomes=OUTCOMES,
         summary=summary(shown["deliveries"]),
