@@ -31,6 +31,7 @@ from starlette.types import ASGIApp
 from hub.config import Config
 from hub.database import Database, open_database
 from hub.errors import CommandError, ConfigError
+from hub.guard import place_of
 from hub.jobs import Bells, open_bells, settings_of
 from hub.logs import configure_logs
 from hub.redaction import redactor
@@ -306,7 +307,7 @@ def web_server(app: ASGIApp, config: Config, http: Any) -> uvicorn.Config:
 
 def url_of(host: str, sock: socket.socket) -> str:
     """The address of a listening socket, as it is typed."""
-    return f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}"
+    return f"http://{place_of(host, sock.getsockname()[1])}"
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from hub.commands.output import complain, say, show_json
 from hub.config import Config
 from hub.errors import CommandError
 from hub.event import EVENT_TYPES
+from hub.guard import place_of
 from hub.routing import OWN_EVENTS
 from hub.testing.samples import SIGNATURE_HEADER, sample, sign, to_bytes
 from hub.web.api import WrongUsage
@@ -98,7 +99,7 @@ def webhook_url(config: Config, store: str, given: str | None) -> str:
     if not config.server.port:
         raise WrongUsage("server.port is 0, so the hub's port is not known: say --url")
     host = EVERYWHERE.get(config.server.host, config.server.host)
-    return f"http://[{host}]:{config.server.port}{path}" if ":" in host else f"http://{host}:{config.server.port}{path}"
+    return f"http://{place_of(host, config.server.port)}{path}"
 
 
 def _post(url: str, body: bytes, signature: str) -> httpx.Response:

@@ -23,6 +23,7 @@ from hub import replay
 from hub.backup import Copy, back_up
 from hub.errors import CommandError, ConfigError, Unavailable
 from hub.event import search_keys
+from hub.guard import place_of
 from hub.keeping import dropped_text
 from hub.models import LONGEST_TEXT
 from hub.receive import accept_refused, accept_repeat
@@ -613,7 +614,7 @@ def dashboard_url(hub: Hub) -> str:
         raise CommandError("no dashboard runs here; `hub up` starts it, and prints a link")
     if not settings.port:
         raise CommandError("dashboard.port is 0, so its address is not known here; it prints a link at its start")
-    return f"http://{f'[{settings.host}]' if ':' in settings.host else settings.host}:{settings.port}"
+    return f"http://{place_of(settings.host, settings.port)}"
 
 
 async def sessions_end(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -144,6 +144,21 @@ async def test_empty_states_say_what_to_do(one_lab: Lab, path: str, said: str) -
         assert said in page.text
 
 
+async def test_where_a_store_posts_to(tmp_path: Path) -> None:
+    """The server's address, an IPv6 one in brackets; or how the world sees it."""
+    shown = []
+    for server in ({"host": "::1"}, {"host": "127.0.0.1"}, {"public_url": "https://hooks.shop.example"}):
+        async with (
+            open_lab(tmp_path, f"sqlite:///{tmp_path}/hub.db", server=server) as lab,
+            looking(lab.hub) as browser,
+        ):
+            shown.append((await browser.get("/events")).text.partition("post its webhooks to ")[2].partition(",")[0])
+    assert shown == [
+        "http://[::1]:8600/webhooks/main", "http://127.0.0.1:8600/webhooks/main",
+        "https://hooks.shop.example/webhooks/main",
+    ]  # fmt: skip
+
+
 async def test_without_a_route(tmp_path: Path) -> None:
     async with open_lab(tmp_path, f"sqlite:///{tmp_path}/hub.db", {}) as lab, looking(lab.hub) as browser:
         assert "No routes yet" in (await browser.get("/routes")).text

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hub.event import EVENT_TYPES
+from hub.guard import place_of
 from hub.runtime import Hub
 from hub.web import api
 from hub.web.pages.asked import hub_of, listed, page, query_of
@@ -44,7 +45,7 @@ async def index(request: Request) -> Response:
 def webhook_url(hub: Hub, store: str | None = None) -> str:
     """Where a store posts its webhooks."""
     server = hub.config.server
-    base = server.public_url or f"http://{server.host}:{server.port}"
+    base = server.public_url or f"http://{place_of(server.host, server.port)}"
     return f"{base}/webhooks/{store or next(iter(hub.config.stores))}"
 
 
