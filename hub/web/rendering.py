@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from importlib.metadata import version
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -57,19 +56,9 @@ def environment() -> Environment:
     return made
 
 
-@cache
-def own_version() -> str:
-    return version("litekart-hub")
-
-
 def render(request: Request, template: str, status: int = 200, **more: Any) -> HTMLResponse:
-    """The page that `template` makes of `more`; it also knows `request`, `person` (None before login), `version`."""
-    names = {
-        "request": request,
-        "person": request.scope.get("person"),
-        "version": own_version(),
-        "flash": flash(request.query_params),
-    }
+    """The page that `template` makes of `more`; it also knows `person` (None before login) and `flash`."""
+    names = {"person": request.scope.get("person"), "flash": flash(request.query_params)}
     return HTMLResponse(environment().get_template(template).render(names | more), status)
 
 
