@@ -17,6 +17,7 @@ from hub.errors import Unavailable
 from hub.web import forms
 from hub.web.dashboard import OWN_ROUTES, create_dashboard
 from hub.web.pages import ROUTES
+from hub.web.pages.asked import page
 from hub.web.people import operator_of
 from hub.web.protection import POLICY
 from tests.browsers import OPERATOR, VIEWER, browser, dashboard_of, log_in, logged_in, served_app, staffed_lab, who_is
@@ -315,15 +316,15 @@ async def test_every_answer_is_protected(lab: Lab) -> None:
 
 async def test_a_fault_is_told_to_the_log_alone(lab: Lab) -> None:
     app = create_dashboard(lab.hub)
-    app.router.routes += [Route("/broken", broken), Route("/away", without_database)]
+    app.router.routes += [page("/broken", broken), page("/away", without_database)]
     with capture_logs() as lines:
         async with served_app(app, lab) as url, logged_in(url, OPERATOR) as client:
             fault, away = await client.get("/broken?q=1"), await client.get("/away")
     assert (fault.status_code, away.status_code, away.headers["retry-after"]) == (500, 503, "5")
-    for page in (fault.text, away.text):
-        assert SECRET_REASON not in page
-        assert "RuntimeError" not in page
-        assert 'href="/"' in page
+    for shown in (fault.text, away.text):
+        assert SECRET_REASON not in shown
+        assert "RuntimeError" not in shown
+        assert 'href="/"' in shown
     (line,) = [line for line in lines if line["event"] == "dashboard.fault"]
     assert (line["path"], str(line["exc_info"])) == ("/broken", SECRET_REASON)
 

@@ -1,4 +1,4 @@
-"""What the dashboard answers when it has no page: a status, a sentence, and never a detail of a fault."""
+"""What the dashboard answers when it has no page, or could not do it: a status, a sentence, no detail of a fault."""
 
 from http import HTTPStatus
 from typing import Any
@@ -9,7 +9,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from hub.database import Conflict
-from hub.errors import Unavailable
+from hub.errors import CommandError, ConfigError, Unavailable
+from hub.web.api import WrongUsage
 from hub.web.rendering import render
 
 SENTENCES = {
@@ -38,6 +39,16 @@ async def http_error(request: Request, error: Exception) -> Response:
     return response
 
 
+async def wrong_usage(request: Request, error: Exception) -> Response:
+    """What was asked for makes no sense; the page says what is wrong with it."""
+    return render(request, "message.html", 422, title="That cannot be asked", text=str(error))
+
+
+async def not_done(request: Request, error: Exception) -> Response:
+    """What was asked for could not be done; the page says why."""
+    return render(request, "message.html", 409, title="That could not be done", text=str(error))
+
+
 async def unavailable(request: Request, error: Exception) -> Response:
     """The database is in trouble."""
     log.warning("dashboard.unavailable", path=request.scope["path"], reason=str(error))
@@ -59,6 +70,9 @@ async def fault(request: Request, error: Exception) -> Response:
 
 HANDLERS: dict[Any, Any] = {
     HTTPException: http_error,
+    WrongUsage: wrong_usage,
+    CommandError: not_done,
+    ConfigError: not_done,
     Unavailable: unavailable,
     Conflict: unavailable,
     ClientDisconnect: hung_up,

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hub.process import bound, listening
 from hub.runtime import Hub
 from hub.web.dashboard import OWN_ROUTES
+from hub.web.faults import HANDLERS
 from hub.web.forms import LARGEST_BODY
 from hub.web.pages import ROUTES
 from hub.web.people import Person
@@ -55,7 +56,7 @@ class As:
 async def pages_of(hub: Hub, person: Person = OPERATOR) -> AsyncIterator[str]:
     """The URL at which that person sees the pages of `hub`."""
     bounded = [Middleware(RequestBodyLimitMiddleware, max_body_size=LARGEST_BODY)]
-    app = Starlette(routes=[*OWN_ROUTES, *ROUTES], middleware=bounded)
+    app = Starlette(routes=[*OWN_ROUTES, *ROUTES], middleware=bounded, exception_handlers=HANDLERS)
     app.state.hub = hub
     sock = bound("127.0.0.1", 0)
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""What the pages share: what was asked, read within bounds; and their answers, a page, a redirect, or what is wrong."""
+"""What the pages share: their routes, what was asked, read within bounds, and where they send who asked."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
@@ -10,13 +10,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from hub.errors import CommandError, ConfigError, Unavailable
 from hub.models import harmless
 from hub.runtime import Hub
 from hub.web import forms
 from hub.web.api import Operation, WrongUsage
 from hub.web.people import operator_of
-from hub.web.rendering import link, render
+from hub.web.rendering import link
 
 LONGEST_VALUE = 500
 
@@ -38,17 +37,17 @@ def hub_of(request: Request) -> Hub:
 
 def page(path: str, endpoint: Endpoint) -> Route:
     """A page that anyone who is logged in may see."""
-    return Route(path, handled(endpoint), methods=["GET"])
+    return Route(path, endpoint, methods=["GET"])
 
 
 def operator_page(path: str, endpoint: Endpoint) -> Route:
     """A page that only serves to change something."""
-    return Route(path, handled(for_operators(endpoint)), methods=["GET"])
+    return Route(path, for_operators(endpoint), methods=["GET"])
 
 
 def action(path: str, endpoint: Endpoint) -> Route:
     """Something that changes the hub: posted, by an operator."""
-    return Route(path, handled(for_operators(endpoint)), methods=["POST"])
+    return Route(path, for_operators(endpoint), methods=["POST"])
 
 
 def for_operators(endpoint: Endpoint) -> Endpoint:
@@ -58,24 +57,6 @@ def for_operators(endpoint: Endpoint) -> Endpoint:
         return await endpoint(request)
 
     return guarded
-
-
-def handled(endpoint: Endpoint) -> Endpoint:
-    """What could not be done becomes a page that says why."""
-
-    @wraps(endpoint)
-    async def answer(request: Request) -> Response:
-        try:
-            return await endpoint(request)
-        except WrongUsage as error:
-            return render(request, "message.html", 422, title="That cannot be asked", text=str(error))
-        except (CommandError, ConfigError) as error:
-            return render(request, "message.html", 409, title="That could not be done", text=str(error))
-        except Unavailable as trouble:
-            text = f"The database cannot be used just now: {trouble}. Nothing was changed; try again in a moment."
-            return render(request, "message.html", 503, title="The database is away", text=text)
-
-    return answer
 
 
 def query_of(request: Request, *names: str) -> Query:
