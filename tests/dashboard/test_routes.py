@@ -121,6 +121,21 @@ async def broken(lab: Lab) -> None:
     await lab.claim_none()
 
 
+@pytest.mark.parametrize("path", ["/routes", "/routes/one", "/"])
+async def test_a_routes_numbers_lead_to_as_many(lab: Lab, path: str) -> None:
+    """Also on a paused route, where what is under way is pending and what waits is held."""
+    await lab.orders(3)
+    await lab.claim(limit=1)
+    await pause_route(lab.hub, "asha", "one", None)
+    async with looking(lab.hub) as browser:
+        page = await browser.get(path)
+        counted = {}
+        for status in ("pending", "held"):
+            (link,) = {one for one in page.links() if one == f"/deliveries?status={status}&route=one"}
+            counted[status] = len((await browser.get(link)).all("input", name="id"))
+        assert counted == {"pending": 1, "held": 2}
+
+
 async def test_a_test_that_passes_lets_an_open_breaker_be_probed(tmp_path: Path, database_url: str) -> None:
     async with open_lab(tmp_path, database_url, CHECKED) as lab, looking(lab.hub) as browser:
         await broken(lab)
