@@ -148,7 +148,7 @@ def progress(source: Path, target: Path) -> str | None:
 
 def refuse_lack(source: Path, target: Path, disk: Disk | None) -> None:
     """Raises CommandError where there is too little room: on a full disk the hub would refuse its webhooks."""
-    needed = sum(path.stat().st_size for path in (source, beside(source, "-wal")) if path.exists())
+    needed = size_on_disk(source)
     usage = shutil.disk_usage(target.parent)
     leave = 0
     if disk is not None and source.stat().st_dev == target.parent.stat().st_dev:
@@ -206,6 +206,11 @@ def put_in_place(partial: Path, target: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def size_on_disk(database: Path) -> int:
+    """Bytes of a SQLite database and its log."""
+    return sum(path.stat().st_size for path in (database, beside(database, "-wal")) if path.exists())
 
 
 def beside(database: Path, end: str) -> Path:

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -23,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from hub.backup import size_on_disk
 from hub.config import Config
 from hub.event import EVENT_TYPES
 from hub.runtime import Hub
@@ -154,11 +154,6 @@ async def read(hub: Hub) -> Reading:
     if hub.config.sqlite_path is not None:
         size = await asyncio.to_thread(size_on_disk, hub.config.sqlite_path)
     return Reading(findings, found, schema, size or 0)
-
-
-def size_on_disk(path: Path) -> int:
-    """Bytes of a SQLite database and its log."""
-    return sum(file.stat().st_size for file in (path, path.with_name(f"{path.name}-wal")) if file.exists())
 
 
 def values_of(hub: Hub, reading: Reading) -> Values:

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+import orjson
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.requests import Request
@@ -50,7 +51,7 @@ def environment() -> Environment:
     )  # fmt: skip
     made.filters |= {
         "outside": outside, "short": short, "block": block, "moment": moment, "age": age, "ticked": ticked,
-        "took": took, "thousands": thousands, "web_link": web_link, "segment": segment,
+        "took": took, "thousands": thousands, "web_link": web_link, "segment": segment, "pretty": pretty,
     }  # fmt: skip
     made.globals["link"] = link
     return made
@@ -107,6 +108,14 @@ def block(value: Any, most: int = 65_536) -> Markup:
     text = "" if value is None else str(value)
     cut = Markup("<p>Only the first {} characters are shown.</p>").format(thousands(most)) if len(text) > most else ""
     return Markup('<pre dir="auto" tabindex="0">{}</pre>{}').format(visible(text[:most]), cut)
+
+
+def pretty(body: str) -> str:
+    """JSON in lines; anything else as it is."""
+    try:
+        return orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode()
+    except (ValueError, RecursionError):
+        return body
 
 
 def read_moment(value: Any) -> datetime | None:

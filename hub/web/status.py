@@ -135,9 +135,14 @@ def route_reasons(found: Findings) -> Iterator[str]:
                 yield from _too_late(found, route)
 
 
+def is_late(now: datetime, due: datetime | None, stopped_until: datetime | None) -> bool:
+    """Whether a route's oldest `due` delivery waits longer than it should, though its destination did not ask to."""
+    return due is not None and now - due > TOO_LONG and (stopped_until is None or stopped_until <= now)
+
+
 def _too_late(found: Findings, route: str) -> Iterator[str]:
-    due, stopped = found.numbers.oldest_due.get(route), found.numbers.states[route].stopped_until
-    if due is None or found.now - due <= TOO_LONG or (stopped is not None and stopped > found.now):
+    due = found.numbers.oldest_due.get(route)
+    if due is None or not is_late(found.now, due, found.numbers.states[route].stopped_until):
         return
     waited = (found.now - due).total_seconds()
     yield (

@@ -12,9 +12,9 @@ from starlette.routing import Route
 
 from hub.models import harmless
 from hub.runtime import Hub
-from hub.web import forms
+from hub.web import api, forms
 from hub.web.api import Operation, WrongUsage
-from hub.web.people import operator_of
+from hub.web.people import operator_of, person_of
 from hub.web.rendering import link
 
 LONGEST_VALUE = 500
@@ -91,6 +91,12 @@ async def listed(request: Request, operation: Operation, arguments: dict[str, An
         return await operation(hub_of(request), arguments), ""
     except WrongUsage as problem:
         return {}, str(problem)
+
+
+async def accepted(request: Request, wanted_id: str) -> Response:
+    """Let the refused request or repeat of that id in, and go on to the event that it is then."""
+    kept = await api.refused_accept(hub_of(request), {"id": wanted_id, "who": person_of(request).name})
+    return see(f"/events/{kept['id']}", done="let-in-before" if kept["duplicate"] else "let-in")
 
 
 def see(path: str, **query: Any) -> Response:

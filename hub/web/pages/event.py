@@ -5,7 +5,6 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -15,9 +14,9 @@ from hub.store import reading
 from hub.store.reading import WholeDelivery, WholeEvent
 from hub.web import api
 from hub.web.explain import Surroundings, explained, not_taken, surroundings
-from hub.web.pages.asked import action, form_of, hub_of, missing, operator_page, page, path_of, query_of, see
+from hub.web.pages.asked import accepted, action, form_of, hub_of, missing, operator_page, page, path_of, see
 from hub.web.pages.events import webhook_url
-from hub.web.pages.live import live_of, marks_of
+from hub.web.pages.live import marks_of, stream_of_one
 from hub.web.people import person_of
 from hub.web.plain import held_by, whole_event_json
 from hub.web.rendering import render
@@ -66,7 +65,6 @@ async def index(request: Request) -> Response:
         mark=mark,
         told=told,
         secret=secret_text(hub, whole),
-        pretty=pretty(shown["body"]),
         command=command(hub, whole),
         size=len(whole.event.body or b""),
         routes=routes,
@@ -121,10 +119,6 @@ def secret_text(hub: Hub, whole: WholeEvent) -> str:
     known = {key.fingerprint for key in hub.keys.get(whole.event.store, ())}
     still = "still configured" if whole.event.secret in known else "not configured any more"
     return f"the one with fingerprint {whole.event.secret}, {still}"
-
-
-def pretty(body: str | None) -> str | None:
-    return None if body is None else orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode()
 
 
 def command(hub: Hub, whole: WholeEvent) -> str | None:
@@ -222,16 +216,10 @@ async def replay(request: Request) -> Response:
 async def let_in(request: Request) -> Response:
     """Let a repeat with other content in as an event of its own."""
     form = await form_of(request)
-    arguments = {"id": form.get("repeat", ""), "who": person_of(request).name}
-    if not arguments["id"].startswith("rpt_"):
+    repeat_id = form.get("repeat", "")
+    if not repeat_id.startswith("rpt_"):
         raise api.WrongUsage("name the repeat to let in")
-    kept = await api.refused_accept(hub_of(request), arguments)
-    return see(f"/events/{kept['id']}", done="let-in-before" if kept["duplicate"] else "let-in")
-
-
-async def stream(request: Request) -> Response:
-    """Says when something about this event changed."""
-    return live_of(request).one(path_of(request), query_of(request, "seen").get("seen", ""))
+    return await accepted(request, repeat_id)
 
 
 async def delivery(request: Request) -> Response:
@@ -246,7 +234,7 @@ async def delivery(request: Request) -> Response:
 ROUTES = [
     page("/events/{id}", index),
     page("/events/{id}/raw", raw),
-    page("/events/{id}/live", stream),
+    page("/events/{id}/live", stream_of_one),
     operator_page("/events/{id}/replay", preview),
     action("/events/{id}/replay", replay),
     action("/events/{id}/let-in", let_in),

@@ -22,7 +22,7 @@ from hub.errors import HubError
 from hub.runtime import Hub
 from hub.store import reading, replays
 from hub.store.reading import EventFilter
-from hub.web.pages.asked import hub_of
+from hub.web.pages.asked import hub_of, path_of, query_of
 from hub.web.plain import delivery_json, event_json
 from hub.web.rendering import fragment
 
@@ -226,6 +226,11 @@ class Stream(Response):
         async with self.live.looked:
             await self.live.looked.wait_for(lambda: self.live.looks > seen)
             return self.live.looks
+
+
+async def stream_of_one(request: Request) -> Response:
+    """Says when the event or replay that the path names changed since the mark in `seen`."""
+    return live_of(request).one(path_of(request), query_of(request, "seen").get("seen", ""))
 
 
 async def gone(receive: Receive) -> None:

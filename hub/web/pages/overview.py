@@ -1,6 +1,6 @@
 """`/`: what needs someone, first; then the last day in two charts, and the routes with their health."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -12,10 +12,10 @@ from hub.store.stats import HourCount, hourly
 from hub.web import api
 from hub.web.pages import charts
 from hub.web.pages.asked import hub_of, page
-from hub.web.pages.refused import CAUSES
+from hub.web.pages.refused import cause_of
 from hub.web.plain import plain
 from hub.web.rendering import read_moment, render
-from hub.web.status import TOO_LONG
+from hub.web.status import is_late
 
 MOST_SENDERS = 5
 
@@ -36,8 +36,8 @@ async def index(request: Request) -> Response:
         now=now,
         standing=status,
         routes=[row_of(name, one) for name, one in status["routes"].items()],
-        late=[name for name, one in status["routes"].items() if is_late(one, now)],
-        refused=[{"cause": CAUSES.get(row.status, "No event")} | plain(dict(row._mapping)) for row in refused],
+        late=[name for name, one in status["routes"].items() if one["state"] == "ok" and behind(one, now)],
+        refused=[{"cause": cause_of(row.status)} | plain(dict(row._mapping)) for row in refused],
         refused_24h=sum(one["count"] for one in status["refused_24h"]),
         events=charts.events_chart(counts, hours),
         outcomes=charts.outcomes_chart(counts, hours),
@@ -50,11 +50,9 @@ def row_of(name: str, shown: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "waiting": shown["pending"] + shown["held"]} | shown
 
 
-def is_late(route: dict[str, Any], now: Any) -> bool:
-    """Whether its oldest due delivery waits longer than it should, though nothing holds the route up."""
-    due, stopped = read_moment(route["oldest_due"]), read_moment(route["stopped_until"])
-    held_up = route["state"] != "ok" or (stopped is not None and stopped > now)
-    return due is not None and not held_up and now - due > TOO_LONG
+def behind(shown: dict[str, Any], now: datetime) -> bool:
+    """Whether its oldest due delivery waits longer than it should."""
+    return is_late(now, read_moment(shown["oldest_due"]), read_moment(shown["stopped_until"]))
 
 
 ROUTES = [page("/", index)]

@@ -2,16 +2,14 @@
 
 from typing import Any
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from hub.errors import CommandError
 from hub.receive import UNREAD
 from hub.web import api
-from hub.web.pages.asked import action, form_of, hub_of, listed, missing, page, path_of, query_of, see
+from hub.web.pages.asked import accepted, action, form_of, hub_of, listed, missing, page, path_of, query_of
 from hub.web.pages.events import webhook_url
-from hub.web.people import person_of
 from hub.web.rendering import render
 
 SHOWN = 50
@@ -36,6 +34,11 @@ REMEDIES = {
         "The details name the field. A store's update may have changed it.",
     ),
 }  # fmt: skip
+
+
+def cause_of(status: int) -> str:
+    """Why a request was refused, in a word or two."""
+    return CAUSES.get(status, "No event")
 
 
 def likely(refusal: dict[str, Any], has_signature: bool) -> tuple[str, str]:
@@ -63,7 +66,7 @@ async def index(request: Request) -> Response:
         422 if problem else 200,
         asked=asked,
         problem=problem,
-        refused=[one | {"cause": CAUSES.get(one["status"], "No event")} for one in found.get("refused", [])],
+        refused=[one | {"cause": cause_of(one["status"])} for one in found.get("refused", [])],
         before=found.get("before"),
         rings=RINGS,
         webhook_url=webhook_url(hub),
@@ -83,27 +86,16 @@ async def one(request: Request) -> Response:
         request,
         "refusal.html",
         one=shown,
-        cause=CAUSES.get(shown["status"], "No event"),
+        cause=cause_of(shown["status"]),
         wrong=wrong,
         remedy=remedy,
-        pretty=pretty(shown["body"]),
         can=shown["status"] not in UNREAD and not shown["cut"] and shown["event_id"] is None,
     )
 
 
-def pretty(body: str) -> str:
-    """JSON in lines; anything else as it is."""
-    try:
-        return orjson.dumps(orjson.loads(body), option=orjson.OPT_INDENT_2).decode()
-    except (ValueError, RecursionError):
-        return body
-
-
 async def let_in(request: Request) -> Response:
     await form_of(request)
-    arguments = {"id": path_of(request), "who": person_of(request).name}
-    kept = await api.refused_accept(hub_of(request), arguments)
-    return see(f"/events/{kept['id']}", done="let-in-before" if kept["duplicate"] else "let-in")
+    return await accepted(request, path_of(request))
 
 
 ROUTES = [page("/refused", index), page("/refused/{id}", one), action("/refused/{id}/let-in", let_in)]
