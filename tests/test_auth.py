@@ -171,14 +171,17 @@ async def test_one_sees_and_ends_ones_own_sessions_alone(lab: Lab) -> None:
         dashboard_of(lab) as url,
         logged_in(url, VIEWER, user_agent="the first") as first,
         logged_in(url, VIEWER, user_agent="the <second>") as second,
-        logged_in(url, VIEWER, user_agent="the third") as third,
+        logged_in(url, VIEWER, user_agent="the third" + "w" * 300) as third,
         logged_in(url, OPERATOR, user_agent="another's") as other,
     ):
         page = (await first.get("/account")).text
         assert [name in page for name in ("the first", "the &lt;second&gt;", "the third", "another")] == [True] * 3 + [
             False
         ]
-        of = {row.agent: row.id for row in await lab.rows(SESSION)}
+        assert ("w" * 100 in page, "w" * 200 in page) == (True, False)
+        rows = await lab.rows(SESSION)
+        assert all(f'<time datetime="{row.created_at:%Y-%m-%dT%H:%M:%SZ}">' in page for row in rows[:3])
+        of = {row.agent: row.id for row in rows}
         for wanted in (of["the <second>"], of["another's"], "nothing", ""):
             assert (await first.post("/account", data={"end": wanted})).headers["location"] == "/account"
         assert [await who_is(one) for one in (first, second, third, other)] == [200, 303, 200, 200]

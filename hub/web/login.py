@@ -18,7 +18,6 @@ from hub.web.auth import Door
 from hub.web.forms import form_of
 from hub.web.passwords import Busy
 from hub.web.people import person_of
-from hub.web.plain import plain
 from hub.web.rendering import render
 
 WRONG = "This name and password do not belong together."
@@ -117,7 +116,7 @@ async def account_page(request: Request) -> Response:
     shown = [
         {
             "id": row.id, "here": row.id == person.session_id, "remote": row.remote, "agent": row.agent,
-            "since": plain(row.created_at), "seen": plain(row.seen_at), "until": plain(ends_at(row)),
+            "since": row.created_at, "seen": row.seen_at, "until": ends_at(row),
         }
         for row in rows
     ]  # fmt: skip
