@@ -256,6 +256,32 @@ async def test_replay_along_some_routes_previewed(tmp_path: Path, database_url: 
         assert {one.route: one.status for one in await lab.rows(DELIVERY)} == {"one": "dead", "three": "pending"}
 
 
+async def test_replay_along_all_routes_that_it_took_previewed(tmp_path: Path, database_url: str) -> None:
+    """Of those in the config; what waits stays; one that did not take it goes along when it is ticked too."""
+    routes = {name: route() for name in ("one", "two", "waits", "old")} | {"other": route(events=["product.*"])}
+    async with open_lab(tmp_path, database_url, routes) as lab:
+        row = (await lab.orders(1))[0]
+        for name, end in (("one", Rejected("no")), ("two", Receipt("yes")), ("old", Rejected("no"))):
+            await lab.finish(await lab.claim_one(name), end)
+    del routes["old"]
+    async with open_lab(tmp_path, database_url, routes) as lab, looking(lab.hub) as browser:
+        path = f"/events/{row.event_id}/replay"
+        page = await browser.get(f"/events/{row.event_id}")
+        assert len(page.all("button", name="all", value="1")) == 1
+        assert "on which it has a delivery" in page.text
+        page = await browser.get(f"{path}?all=1&routes=other")
+        assert page.form(path)["routes"] == ["one", "other", "two"]
+        page = await browser.get(f"{path}?routes=one&all=1")
+        assert page.form(path)["routes"] == ["one", "two"]
+        assert "waits pending It is under way or waits, and stays as it is" in page.text
+        await browser.submit(page, path)
+        now = {one.route: one.status for one in await lab.rows(DELIVERY)}
+        assert now == {"one": "pending", "two": "pending", "waits": "pending", "old": "dead"}
+        kept = await lab.keep(document("refund.made", id=1))
+        assert (await browser.get(f"/events/{kept.id}")).all("button", name="all") == []
+        assert "None was chosen" in (await browser.get(f"/events/{kept.id}/replay?all=1")).text
+
+
 async def test_no_replay_is_offered_along_a_route_that_is_gone(tmp_path: Path, database_url: str) -> None:
     async with open_lab(tmp_path, database_url, {"one": route(), "old": route()}) as lab:
         (row, _) = await lab.orders(1)

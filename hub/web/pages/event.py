@@ -188,10 +188,10 @@ async def raw(request: Request) -> Response:
 
 
 async def preview(request: Request) -> Response:
-    """What a replay along these routes would do."""
+    """What a replay along these routes would do; with `all`, also along all that the event took."""
     whole, around, _ = await found(hub_of(request), path_of(request))
-    chosen = set(request.query_params.getlist("routes"))
-    routes = [one for one in along_routes(whole, around) if one.route in chosen]
+    chosen, every = set(request.query_params.getlist("routes")), "all" in request.query_params
+    routes = [one for one in along_routes(whole, around) if one.route in chosen or (every and one.status)]
     as_new = bool(request.query_params.get("as_new"))
     return render(
         request,
