@@ -5,8 +5,11 @@ Where no Chromium is installed there is nothing to look with.
 
 import shutil
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+from zoneinfo import ZoneInfo
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
@@ -157,6 +160,78 @@ async def test_times_are_the_viewers(chromium: Browser, lab: Lab) -> None:
         plain, _ = await tab(chromium, java_script_enabled=False)
         await plain.goto(f"{url}/events/{kept.id}")
         await expect(plain.locator("time").nth(1)).to_have_text("2026-11-23 12:00:00 UTC")
+
+
+async def test_filters_take_times_in_the_viewers_zone(chromium: Browser, lab: Lab) -> None:
+    """What is typed and shown is local, what is sent is UTC, so that an address means the same everywhere."""
+    old = await lab.keep(document(orderId="old"))
+    lab.later(7_200)
+    new = await lab.keep(document(orderId="new"))
+    between = lab.hub.now() - timedelta(hours=1)
+    typed = f"{between.astimezone(ZoneInfo('Asia/Kolkata')):%Y-%m-%d %H:%M}"
+    async with pages_of(lab.hub) as url:
+        page, wrong = await tab(chromium, timezone_id="Asia/Kolkata", locale="en-GB")
+        await page.goto(f"{url}/events")
+        assert "UTC" not in await page.locator("label[for=f-since]").inner_text()
+        for name, found in (("From (", new), ("To (", old)):
+            await page.goto(f"{url}/events?type=order.*")
+            await page.get_by_label(name).fill(typed)
+            await page.keyboard.press("Enter")
+            await expect(page.locator("tbody tr")).to_have_count(1)
+            assert await page.locator("tbody tr").get_attribute("id") == found.id
+            await expect(page.get_by_label(name)).to_have_value(typed)
+            assert parse_qs(urlsplit(page.url).query)["since" if found == new else "until"] == [
+                f"{between:%Y-%m-%dT%H:%M}:00Z"
+            ]
+        address = page.url
+        await page.get_by_label("To (").fill("1h")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_label("To (")).to_have_value("1h")
+        plain, _ = await tab(chromium, timezone_id="Asia/Kolkata", java_script_enabled=False)
+        await plain.goto(address)
+        await expect(plain.get_by_label("To (UTC)")).to_have_value(f"{between:%Y-%m-%dT%H:%M}:00Z")
+        await plain.get_by_label("To (UTC)").fill(f"{between:%Y-%m-%d %H:%M}")
+        await plain.get_by_role("button", name="Filter").click()
+        await expect(plain.locator("tbody tr")).to_have_count(1)
+        assert await plain.locator("tbody tr").get_attribute("id") == old.id
+        assert wrong == []
+
+
+# In Berlin, where clocks change: what is in the address, what stands in the field or is typed there, what is sent on.
+TIMES = {
+    "in summer": ("2026-07-01T10:00:00Z", "2026-07-01 12:00", None),
+    "in winter": ("2026-12-01T10:00:00Z", "2026-12-01 11:00", None),
+    "to the second": ("2026-12-01T10:00:07.25Z", "2026-12-01 11:00:07", None),
+    "the first of an hour that comes twice": ("2026-10-25T00:30:00Z", "2026-10-25 02:30", None),
+    "the second of it": ("2026-10-25T01:30:00Z", "2026-10-25 02:30", None),
+    "without its zone": ("2026-07-01T10:00", "2026-07-01 12:00", None),
+    "a day": ("2026-07-01", "2026-07-01 02:00", None),
+    "an age": ("2d", "2d", None),
+    "another zone": ("2026-07-01T10:00:00+05:30", "2026-07-01T10:00:00+05:30", None),
+    "typed in summer": ("", "2026-07-01 12:00", "2026-07-01T10:00:00Z"),
+    "typed in winter": ("", "2026-12-01T11:00:07", "2026-12-01T10:00:07Z"),
+    "typed as a day": ("", "2026-12-01", "2026-11-30T23:00:00Z"),
+    "typed as an age": ("", "90m", "90m"),
+    "typed in UTC": ("", "2026-12-01T11:00Z", "2026-12-01T11:00Z"),
+    "no day at all": ("", "2026-02-31 10:00", "2026-02-31 10:00"),
+    "no time at all": ("", "yesterday", "yesterday"),
+}
+SENT = "new FormData(document.querySelector('form.filters')).get('since')"
+
+
+async def test_times_of_filters_where_clocks_change(chromium: Browser, lab: Lab) -> None:
+    """What nobody touched is sent on as it was; what is typed is local, whatever the season."""
+    found, wanted = {}, {}
+    async with pages_of(lab.hub) as url:
+        page, wrong = await tab(chromium, timezone_id="Europe/Berlin", locale="en-GB")
+        for name, (given, shown, sent) in TIMES.items():
+            await page.goto(f"{url}/events?{urlencode({'since': given})}")
+            if sent is not None:
+                await page.get_by_label("From (").fill(shown)
+            found[name] = (await page.get_by_label("From (").input_value(), await page.evaluate(SENT))
+            wanted[name] = (shown, given if sent is None else sent)
+        assert wrong == []
+    assert found == wanted
 
 
 async def test_everything_works_without_the_script(chromium: Browser, lab: Lab) -> None:

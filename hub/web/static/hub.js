@@ -3,20 +3,49 @@
 "use strict";
 
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
-const zone = new Intl.DateTimeFormat(undefined, { timeZoneName: "short" });
 
 function localTimes(within) {
   for (const time of all("time[datetime]", within)) {
     const at = new Date(time.dateTime);
-    if (Number.isNaN(at.getTime()) || time.dataset.local) continue;
+    if (Number.isNaN(at.getTime()) || "local" in time.dataset) continue;
     const two = (number) => String(number).padStart(2, "0");
     const clock = `${two(at.getHours())}:${two(at.getMinutes())}`;
     const year = at.getFullYear() === new Date().getFullYear() ? undefined : "numeric";
     const day = at.toLocaleDateString(undefined, { day: "numeric", month: "short", year });
     time.title = time.dateTime.replace("T", " ").replace("Z", " UTC");
     time.textContent = "hour" in time.dataset ? clock : `${day} ${clock}:${two(at.getSeconds())}`;
-    time.dataset.local = zone.formatToParts(at).find((part) => part.type === "timeZoneName")?.value ?? "local";
+    time.dataset.local = "";
   }
+}
+
+// A filter's times are shown and taken in the viewer's zone; what is sent, and stands in an address, is UTC.
+const WRITTEN = /^(\d{4})-?(\d\d)-?(\d\d)(?:[T ]([01]\d|2[0-3])(?::?([0-5]\d)(?::?([0-5]\d)(?:\.\d+)?)?)?)?$/;
+
+// The moment that a text means in UTC ("Z") or here (""); null for an age, a time with a zone, and no day at all.
+function written(text, zone) {
+  const [, year, month, day, hour = "00", minute = "00", second = "00"] = WRITTEN.exec(text.trim()) ?? [];
+  const at = new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}${zone}`);
+  return (zone === "Z" ? at.getUTCDate() : at.getDate()) === Number(day) ? at : null;
+}
+
+function localFilter(form) {
+  const fields = all("input[data-moment]", form);
+  const given = new Map(fields.map((field) => [field, field.defaultValue]));
+  for (const field of fields) {
+    const at = written(field.defaultValue.replace(/Z$/, ""), "Z");
+    if (at !== null) field.defaultValue = at.toLocaleString("sv").replace(/:00$/, ""); // Swedish is written as ISO is.
+  }
+  const named = new Intl.DateTimeFormat(undefined, { timeZoneName: "shortGeneric" }).formatToParts();
+  const zone = named.find((part) => part.type === "timeZoneName");
+  for (const hint of all("[data-zone]", form)) hint.textContent = zone.value;
+  form.addEventListener("formdata", (event) => {
+    for (const field of fields) {
+      const at = written(field.value, "");
+      // What was not touched stays to the fraction of a second, also in an hour that a clock shows twice.
+      if (field.value === field.defaultValue) event.formData.set(field.name, given.get(field));
+      else if (at !== null) event.formData.set(field.name, at.toISOString().replace(".000", ""));
+    }
+  });
 }
 
 // A stream that is open only while someone looks: a hidden page closes it, and one that went wrong is opened anew.
@@ -26,9 +55,8 @@ function watch(url, handlers) {
     const wanted = !document.hidden && handlers.on();
     if (wanted && source === null) {
       source = new EventSource(url);
-      for (const kind of ["rows", "changed"]) {
-        source.addEventListener(kind, (event) => handlers[kind]?.(JSON.parse(event.data)));
-      }
+      const tell = (event) => handlers[event.type]?.(JSON.parse(event.data));
+      for (const kind of ["rows", "changed"]) source.addEventListener(kind, tell);
     } else if (!wanted && source !== null) {
       source.close();
       source = null;
@@ -79,8 +107,7 @@ function liveList(holder) {
   button.addEventListener("click", () => {
     const on = button.getAttribute("aria-pressed") !== "true";
     button.setAttribute("aria-pressed", String(on));
-    if (!on) said.textContent = "stands still";
-    else said.textContent = "";
+    said.textContent = on ? "" : "stands still";
     set();
   });
 }
@@ -167,4 +194,5 @@ window.addEventListener("pageshow", () => all("form[method=post] button").forEac
 localTimes(document);
 for (const holder of all("[data-live]")) liveList(holder);
 for (const holder of all("[data-live-page]")) livePage(holder);
+for (const form of all("form.filters")) localFilter(form);
 for (const form of all("form[data-chosen]")) chosen(form);
