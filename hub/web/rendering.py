@@ -25,6 +25,8 @@ UNSEEN = re.compile(
 )
 CODE = re.compile("`([^`]+)`")
 ISO = re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,6})?Z", re.ASCII)
+# A first word that is no name of a field and no id.
+WORD = re.compile("[a-z]+[ ,;]", re.ASCII)
 LONGEST_COUNT = 9
 
 FLASHES = {
@@ -52,6 +54,7 @@ def environment() -> Environment:
     made.filters |= {
         "outside": outside, "short": short, "block": block, "moment": moment, "age": age, "ticked": ticked,
         "took": took, "thousands": thousands, "web_link": web_link, "segment": segment, "pretty": pretty,
+        "sentence": sentence,
     }  # fmt: skip
     made.globals["link"] = link
     return made
@@ -152,6 +155,12 @@ def ticked(value: Any) -> Markup:
     """A sentence of the hub's own, parts of it from outside; what stands in `ticks` is code, and times are times."""
     text = CODE.sub(r"<code>\1</code>", str(visible(value)))
     return Markup(ISO.sub(_time_or_text, text))  # noqa: S704 - escaped by visible
+
+
+def sentence(text: str) -> str:
+    """What went wrong as a sentence: a capital, unless it begins with a name or an id, and a full stop."""
+    begun = text[:1].upper() + text[1:] if WORD.match(text) else text
+    return begun if begun.endswith((".", "!", "?")) else f"{begun}."
 
 
 def _time_or_text(found: re.Match[str]) -> str:

@@ -26,6 +26,7 @@ from hub.store.records import record
 from hub.store.replays import Filter
 from hub.store.stats import add_counts
 from hub.testing.samples import sample, sign, to_bytes
+from tests.browsers import user
 from tests.hubdb import SECRET, Lab, open_lab
 
 CANARY = "canary-7f3a91"
@@ -88,7 +89,12 @@ STORES = {
     "main": {"url": "https://shop.example", "webhook_secrets": [SECRET, f"{CANARY}-webhook-secret"], "api_key": CANARY},
     "outlet": {"url": "https://outlet.example", "webhook_secrets": [f"{CANARY}-outlet-secret"]},
 }
-CONFIG: dict[str, Any] = {"stores": STORES, "server": {"port": 8600, "public_url": "https://hooks.shop.example"}}
+PEOPLE = {"asha": "operator", "ravi": "viewer"}
+CONFIG: dict[str, Any] = {
+    "stores": STORES,
+    "server": {"port": 8600, "public_url": "https://hooks.shop.example"},
+    "dashboard": {"port": 0, "users": [user(name, role) for name, role in PEOPLE.items()]},
+}
 HOURS = 20
 ROUNDS = 5
 WEIGHTS = (8, 10, 2, 2, 4, 3, 8, 4)

@@ -104,6 +104,7 @@ class Page(HTMLParser):
     def __init__(self, answer: httpx.Response) -> None:
         super().__init__(convert_charrefs=True)
         self.url = answer.url
+        self.status = answer.status_code
         self.source = answer.text
         self.elements: list[tuple[str, dict[str, str]]] = []
         self._open: list[str] = []

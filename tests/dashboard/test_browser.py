@@ -17,8 +17,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 from hub.connector import Receipt
 from hub.errors import Rejected
 from hub.web.pages import live
-from tests.dashboard.scene import Scene, filled, open_scene
-from tests.dashboard.screenshots import pages
+from tests.dashboard.looks import ENOUGH, FOLDS, Shown, open_tour, pages, too_wide, wear
 from tests.dashboard.served import pages_of
 from tests.hubdb import Lab, document, open_lab
 
@@ -48,27 +47,33 @@ async def tab(chromium: Browser, **options: Any) -> tuple[Page, list[str]]:
     context = await chromium.new_context(**options)
     page = await context.new_page()
     page.set_default_timeout(PATIENCE)
+    return page, watched(page)
+
+
+def watched(page: Page) -> list[str]:
+    """What goes wrong in that window from now on."""
     wrong: list[str] = []
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("dialog", lambda dialog: wrong.append(f"dialog: {dialog.message}"))
-    return page, wrong
+    return wrong
 
 
 async def test_every_page_runs_nothing_and_fits(chromium: Browser, tmp_path: Path) -> None:
-    """Full of strings that mean harm; on a phone, where the least space is."""
-    scene: Scene = await filled(tmp_path)
-    async with open_scene(tmp_path) as lab, pages_of(lab.hub) as url:
-        page, wrong = await tab(chromium, viewport={"width": 390, "height": 844}, color_scheme="dark")
-        every = pages(scene) | {f"hostile {number}": f"/events/{one}" for number, one in enumerate(scene.hostile)}
-        for name, path in every.items():
-            await page.goto(url + path)
-            wide = await page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-            assert wide <= 0, name
-            await page.evaluate("for (const fold of document.querySelectorAll('details')) fold.open = true")
-            wide = await page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-            assert wide <= 0, f"{name}, unfolded"
-        assert [one for one in wrong if "422" not in one] == []
+    """Full of strings that mean harm, wide and narrow, folded and unfolded."""
+    async with open_tour(chromium, tmp_path) as tour:
+        wrong = [watched(tab) for tab in tour.tabs.values()]
+        hostile = {f"hostile {number}": Shown(f"/events/{one}") for number, one in enumerate(tour.scene.hostile)}
+        wide = []
+        for name, shown in (pages(tour.scene) | hostile).items():
+            page = await tour.visit(shown)
+            for look in ENOUGH:
+                await wear(page, look)
+                for unfolded in (False, True):
+                    await page.evaluate(FOLDS, unfolded)
+                    wide += [(name, look.name, unfolded)] if await too_wide(page) else []
+        assert wide == []
+        assert [one for each in wrong for one in each if "the server responded with a status of 4" not in one] == []
 
 
 async def test_the_list_goes_on_by_itself(chromium: Browser, lab: Lab) -> None:
