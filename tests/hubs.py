@@ -210,7 +210,7 @@ async def processes(
     entries: Sequence[Sequence[str]] = (),
     env: dict[str, str] | None = None,
 ) -> list[HubProcess]:
-    """A `hub_process` for each command, all started at once; `entries` are their modules, where they are not the hub's."""
+    """A `hub_process` for each command, all started at once; `entries`: their modules, if not the hub's."""
     starting = [
         asyncio.create_task(stack.enter_async_context(hub_process(config, command, module=entry, env=env)))
         for command, entry in zip(commands, entries or [("hub.cli",)] * len(commands), strict=True)

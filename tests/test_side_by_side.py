@@ -6,17 +6,15 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 from zipfile import ZipFile
 
-import asyncpg
 import pytest
 
 from hub.models import SCHEMA
 from hub.testing import Answer, StoreDouble, sample
 from hub.testing.samples import to_bytes
 from tests import first_version
-from tests.e2e.ledger import PATIENCE, Destination, Load, balance
+from tests.e2e.ledger import PATIENCE, Destination, Load
 from tests.hubs import ROOT, SECRET, HubProcess, command, config_of, processes, route, write_config
 from tests.servers import ValkeyServer, eventually
 
@@ -65,7 +63,7 @@ class Shop:
 
     def config(self, version: str) -> Path:
         late = "data.late | default(false)"
-        slow = route(self.ill.url, when=late, retry={"schedule": ["3s"] * 50})
+        slow = route(self.ill.url, when=late, retry={"schedule": ["1s"] * 10 + ["5s"] * 40})
         routes = {"well": route(self.well.url), "ill": slow}
         settings = config_of(routes, database=self.postgres, redis=self.valkey)
         if version == "first":
@@ -82,17 +80,17 @@ async def shop(tmp_path: Path, postgres_url: str, valkey_server: ValkeyServer) -
 
 
 async def test_the_first_program_and_todays_side_by_side_do_everything_once(shop: Shop, first: dict[str, str]) -> None:
-    where, schema = await program(first)
-    assert (where, schema) == (f"{first['PYTHONPATH']}/hub/__init__.py", "0001")
     old_config, config = shop.config("first"), shop.config("today")
-    code, said, errors = await command(old_config, "db", "upgrade", env=first)
-    assert (code, errors) == (0, "")
-    async with AsyncExitStack() as stack:
+    loaded, made = await asyncio.gather(program(first), command(old_config, "db", "upgrade", env=first))
+    assert loaded == [f"{first['PYTHONPATH']}/hub/__init__.py", "0001"]
+    assert (made[0], made[2]) == (0, "")
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as posting:
         old = await processes(stack, old_config, ("serve", "work"), env=first)
         # Today's would not have started on it.
         assert await schema_of(shop.postgres) == "0001"
-        load, running = await under_load(stack, old[:1], "old-")
-        late = {await load.post_one(number, late=True) for number in range(90_000, 90_003)}
+        load = await stack.enter_async_context(Load([old[0].url], "old-"))
+        posts = posting.create_task(load.run(posters=2, every=0.04))
+        late = await some_late(load)
 
         code, said, errors = await command(config, "db", "upgrade")
         assert (code, errors) == (0, "")
@@ -101,61 +99,67 @@ async def test_the_first_program_and_todays_side_by_side_do_everything_once(shop
         await shop.well.took(set(load.acked))
 
         new = await processes(stack, config, ("serve", "work"))
-        fresh, running_too = await under_load(stack, new[:1], "new-")
-        late |= {await fresh.post_one(number, late=True) for number in range(90_000, 90_003)}
+        fresh = await stack.enter_async_context(Load([new[0].url], "new-"))
+        posting.create_task(fresh.run(posters=2, every=0.04))
+        late |= await some_late(fresh)
         both = await to_both(old[0], new[0])
         await asyncio.gather(load.more(20), fresh.more(20))
         load.enough.set()
-        await running
+        await posts
 
+        await shop.ill.wait(len(late), PATIENCE)
         assert [await hub.stop() for hub in old] == [0, 0]
+        await goes_on(shop, late)
         await fresh.more(20)
         fresh.enough.set()
-        await running_too
-        await all_once(shop, load, fresh, both, late)
+        await all_once(shop, (load, fresh), both, late)
 
 
-async def under_load(stack: AsyncExitStack, receivers: list[HubProcess], name: str) -> tuple[Load, asyncio.Task[None]]:
-    """A store that posts to these until it is enough; returns once some of it was answered for."""
-    load = await stack.enter_async_context(Load([receiver.url for receiver in receivers], name))
-    running = asyncio.create_task(load.run(every=0.02))
-    await load.acknowledged(20)
-    return load, running
+async def some_late(load: Load) -> set[str]:
+    """Post events that will be pending; their markers. More than these have been answered for by then."""
+    await load.more(20)
+    return {await load.post_one(number, late=True) for number in range(90_000, 90_003)}
 
 
-async def to_both(old: HubProcess, new: HubProcess) -> dict[str, bytes]:
-    """Each of these events is posted to both receivers at one moment, and is one event; its bodies by their markers."""
-    sent = {f"both-{number}": to_bytes(sample("order.placed", marker=f"both-{number}")) for number in range(SENT_TO_BOTH)}
+async def to_both(old: HubProcess, new: HubProcess) -> set[str]:
+    """Each of these events is posted to both receivers at one moment, then again, and is one event; their markers."""
+    markers = {f"both-{number}" for number in range(SENT_TO_BOTH)}
     async with AsyncExitStack() as stack:
-        stores = [
-            await stack.enter_async_context(StoreDouble(f"{hub.url}/webhooks/main", SECRET)) for hub in (old, new)
-        ]
-        for body in sent.values():
-            answers = await asyncio.gather(*(store.post(body) for store in stores))
-            assert [answer.status_code for answer in answers] == [200, 200]
-            one, other = (answer.json()["data"] for answer in answers)
-            assert one["id"] == other["id"]
-            assert {one["duplicate"], other["duplicate"]} == {True, False}
-    return sent
+        urls = [f"{hub.url}/webhooks/main" for hub in (old, new)]
+        stores = [await stack.enter_async_context(StoreDouble(url, SECRET)) for url in urls]
+        for marker in markers:
+            body = to_bytes(sample("order.placed", marker=marker))
+            answers = [await asyncio.gather(*(store.post(body) for store in stores)) for _ in range(2)]
+            assert {answer.status_code for pair in answers for answer in pair} == {200}
+            once, again = ([answer.json()["data"] for answer in pair] for pair in answers)
+            assert len({told["id"] for told in (*once, *again)}) == 1
+            assert sorted(told["duplicate"] for told in once) == [False, True]
+            assert all(told["duplicate"] for told in again)
+    return markers
 
 
-async def all_once(shop: Shop, load: Load, fresh: Load, both: dict[str, bytes], late: set[str]) -> None:
-    """Everything answered for arrived, once, under one key; and what the old worker left goes on under its key."""
-    await shop.well.took({*load.acked, *fresh.acked, *both})
-    keys = shop.ill.keys()
-    assert keys.keys() == late
+async def goes_on(shop: Shop, late: set[str]) -> None:
+    """What was pending when the old ones had stopped arrives under the keys that it was tried with before."""
+    before = shop.ill.keys()
+    assert before.keys() == late
     shop.ill.decide = None
     await shop.ill.took(late)
+    assert shop.ill.keys() == before
+
+
+async def all_once(shop: Shop, loads: tuple[Load, Load], both: set[str], late: set[str]) -> None:
+    """Everything was answered for, and arrived once, each event under one key of its own."""
+    acked = {*loads[0].acked, *loads[1].acked, *both}
+    await shop.well.took(acked)
 
     async def settled() -> bool:
         return not await pending(shop.postgres)
 
     await eventually(settled, PATIENCE)
-    assert load.answers.keys() | fresh.answers.keys() == {200}
-    assert set(shop.well.taken_markers.values()) | set(shop.ill.taken_markers.values()) == {1}
-    for destination, count in ((shop.well, len(load.sent) + len(fresh.sent) + len(both)), (shop.ill, len(late))):
-        found = destination.keys()
-        assert len(found) == count
-        assert len({key for (key,) in found.values()}) == count, "events share a key"
+    assert {status for load in loads for status in load.answers} == {200}
+    assert {marker for load in loads for marker in load.sent} <= acked
+    for destination, markers in ((shop.well, acked), (shop.ill, late)):
+        assert destination.taken_markers == dict.fromkeys(markers, 1)
+        keys = destination.keys().values()
+        assert len({key for (key,) in keys}) == len(markers), "events share a key"
         assert not destination.overlaps
-    assert {marker: shop.ill.keys()[marker] for marker in late} == keys

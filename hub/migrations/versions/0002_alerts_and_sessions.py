@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from hub.migrations.tables import take
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -10,6 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    take(op.get_bind(), "route_state", "delivery", "stat")
     op.create_table(
         "alert",
         sa.Column("kind", sa.String(), nullable=False),
