@@ -113,6 +113,7 @@ async def test_the_first_program_and_todays_side_by_side_do_everything_once(shop
         await fresh.more(20)
         fresh.enough.set()
         await all_once(shop, (load, fresh), both, late)
+        assert not [line for hub in (*old, *new) for line in hub.lines if line.get("level") == "error"]
 
 
 async def some_late(load: Load) -> set[str]:
