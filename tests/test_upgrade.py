@@ -266,6 +266,15 @@ async def test_an_upgrade_gives_up_where_a_table_stays_in_use(postgres_url: str)
     await reader.close()
 
 
+async def test_a_migration_that_fails_says_why_in_one_line(postgres_url: str) -> None:
+    await first_version.make(postgres_url)
+    await first_version.run(postgres_url, "CREATE DOMAIN alert AS integer")
+    async with opened(postgres_url) as database:
+        with pytest.raises(ConfigError, match=r'from 0001 to \d+: [^\n]*type "alert" already exists$'):
+            await upgrade(database, postgres_url)
+    assert await schema_of(postgres_url) == "0001"
+
+
 async def waiting_for_locks(url: str) -> int:
     ((count,),) = await first_version.query(
         url, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
