@@ -214,3 +214,9 @@ async def rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
         table: await query(url, f"SELECT {', '.join(names.split())} FROM {table} ORDER BY 1, 2")
         for table, names in COLUMNS.items()
     }
+
+
+async def schema_of(url: str) -> str:
+    """The version of the schema that is in this database."""
+    ((found,),) = await query(url, "SELECT version_num FROM alembic_version")
+    return str(found)

@@ -15,6 +15,7 @@ from hub.testing import Answer, StoreDouble, sample
 from hub.testing.samples import to_bytes
 from tests import first_version
 from tests.e2e.ledger import PATIENCE, Destination, Load
+from tests.first_version import schema_of
 from tests.hubs import ROOT, SECRET, HubProcess, command, config_of, processes, route, write_config
 from tests.servers import ValkeyServer, eventually
 
@@ -40,11 +41,6 @@ async def program(env: dict[str, str]) -> list[str]:
     )
     out, _ = await process.communicate()
     return out.decode().split()
-
-
-async def schema_of(url: str) -> str:
-    ((found,),) = await first_version.query(url, "SELECT version_num FROM alembic_version")
-    return str(found)
 
 
 async def pending(url: str) -> int:

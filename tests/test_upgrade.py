@@ -18,7 +18,7 @@ from hub.schema import create, upgrade
 from hub.testing import StoreDouble
 from tests import first_version, hubdb
 from tests.e2e.ledger import PATIENCE, Destination
-from tests.first_version import BODIES, LOOKS_AGAIN, ON_ROUTE_BROKEN, ON_ROUTE_ONE
+from tests.first_version import BODIES, LOOKS_AGAIN, ON_ROUTE_BROKEN, ON_ROUTE_ONE, schema_of
 from tests.hubdb import opened
 from tests.hubs import ROOT, SECRET, command, config_of, hub_process, make_schema, route, write_config
 from tests.servers import eventually
@@ -76,11 +76,6 @@ async def definitions(url: str) -> list[tuple[Any, ...]]:
             " ORDER BY 1"
         )
     return [*await first_version.query(url, columns), *await first_version.query(url, indexes)]
-
-
-async def schema_of(url: str) -> str:
-    ((found,),) = await first_version.query(url, "SELECT version_num FROM alembic_version")
-    return str(found)
 
 
 async def test_an_upgrade_keeps_every_row_and_the_hub_goes_on(tmp_path: Path, old_url: str, fresh_url: str) -> None:
@@ -165,6 +160,17 @@ async def test_a_migration_that_is_killed_half_way_leaves_the_old_schema(tmp_pat
     await make_schema(config)
     assert await schema_of(old_url) == SCHEMA
     assert await first_version.rows(old_url) == rows
+
+
+async def test_hub_up_copies_an_old_database_and_brings_it_up_to_date(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    url = f"sqlite:///{tmp_path}/data/hub.db"
+    await first_version.make(url)
+    before = await first_version.rows(url)
+    async with hub_process(config_at(tmp_path, url, "http://127.0.0.1:9/"), "up") as hub:
+        said = (await hub.said("schema.ready"))["state"]
+    await backup_is_there(tmp_path, url, said, before)
+    assert await schema_of(url) == SCHEMA
 
 
 async def test_without_a_backup_there_is_no_migration(tmp_path: Path) -> None:
