@@ -230,13 +230,14 @@ async def test_two_that_upgrade_at_once_do_it_once(postgres_url: str) -> None:
     assert await schema_of(postgres_url) == SCHEMA
 
 
-async def test_an_upgrade_and_a_claim_do_not_wait_for_each_other(postgres_url: str) -> None:
+@pytest.mark.parametrize("table", ["route_state", "replay"])
+async def test_an_upgrade_and_who_works_do_not_wait_for_each_other(postgres_url: str, table: str) -> None:
     """A claim has its route and then wants its deliveries; an upgrade that had deliveries would want the routes."""
     await first_version.make(postgres_url)
     async with opened(postgres_url) as database:
         connection = await asyncpg.connect(postgres_url)
         async with connection.transaction():
-            await connection.fetch("SELECT route FROM route_state WHERE route = 'one' FOR UPDATE")
+            await connection.fetch(f"SELECT * FROM {table} FOR UPDATE")
             upgrading = asyncio.create_task(upgrade(database, postgres_url))
             await eventually(lambda: waiting_for_locks(postgres_url), PATIENCE)
             await connection.execute("UPDATE delivery SET attempts = attempts WHERE route = 'one'")

@@ -18,7 +18,8 @@ def take(connection: Connection, *names: str, within: float = WITHIN) -> None:
     """Lock these tables against everybody until the transaction ends: all of them, or none while it waits.
 
     A claim locks its route and then wants its deliveries, a repeat begins with deliveries: no order suits all. And
-    whoever waits for such a lock holds up all who come after, so each try is short. SQLite has one writer anyway.
+    whoever waits for such a lock holds up all who come after, so each try is short. The limit of a try stays: a
+    migration that alters what it did not name gives up too, rather than wait. SQLite has one writer anyway.
     Raises Unavailable after `within` seconds.
     """
     if connection.dialect.name != "postgresql":
