@@ -25,7 +25,7 @@ from sqlmodel import Field, SQLModel
 
 from hub.clock import from_micros, to_micros
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 
 UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 LONGEST_TEXT = 2_000
@@ -257,9 +257,13 @@ class Refused(SQLModel, table=True):
 
 
 class Replay(SQLModel, table=True):
-    """A sending again of many, on purpose: its filter, and how far it has come."""
+    """A sending again of many, on purpose, or a release or cancel of many: its filter, and how far it has come.
+
+    `action` is `replay`, `release` or `cancel`; `state` `running` (of the other two `changing`), `done` or `stopped`.
+    """
 
     id: str = Field(primary_key=True)
+    action: str = Field(default="replay", sa_column_kwargs={"server_default": "replay"})
     who: str = outside(200, nullable=False)
     at: datetime = moment()
     filter: Any = Field(sa_column=Column(Json))

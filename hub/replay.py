@@ -12,10 +12,10 @@ from hub.database import Conflict
 from hub.errors import CommandError, Unavailable
 from hub.runtime import Hub
 from hub.sandbox import near
-from hub.store import reading, replays, routes
-from hub.store.reading import DeliveryFilter, blocked_routes, get_delivery
+from hub.store import changes, reading, replays, routes
+from hub.store.changes import Step
+from hub.store.reading import blocked_routes, get_delivery
 from hub.store.replays import BATCH, Filter
-from hub.store.routes import Bulk
 from hub.units import duration_text
 
 log = structlog.get_logger()
@@ -99,23 +99,51 @@ async def start_replay(hub: Hub, who: str, found: Filter, **options: Any) -> str
     return replay_id
 
 
+async def start_change(hub: Hub, action: str, who: str, found: Filter, pace: float | None = None) -> str:
+    """Begin to release what is held, or to cancel what is pending or held, of all that match and are there; its id.
+
+    `pace` in deliveries a second; without it, as fast as it goes.
+    """
+    until = min(found.until or hub.now(), hub.now())
+    found = replace(found, until=until)
+
+    def start(connection: Connection) -> str:
+        total = changes.count_open(connection, action, found, hub.config.routes)
+        return replays.start(connection, hub.now(), who, found, action=action, total=total, pace=pace)
+
+    replay_id = await hub.database.write(start)
+    await _advance(hub, replay_id)
+    return replay_id
+
+
 async def advance_replays(hub: Hub) -> int:
-    """One more batch of each running replay; how many are running."""
-    running = await hub.database.read(replays.running)
-    for replay_id in running:
+    """One more batch of each replay, release and cancel that goes on; how many can do more at once."""
+    more = 0
+    for replay_id in await hub.database.read(replays.running):
         try:
-            await _advance(hub, replay_id)
+            more += await _advance(hub, replay_id)
         except (Unavailable, Conflict):
             raise
         except Exception:
             # It must not keep the replays after it waiting.
             log.exception("replay.fault", replay=replay_id)
-    return len(running)
+    return more
 
 
-async def _advance(hub: Hub, replay_id: str) -> None:
-    due = await hub.database.write(lambda c: replays.advance(c, hub.now(), replay_id, hub.terms()))
-    hub.bells.ring("replay", *(f"deliver:{route}" for route in due))
+async def _advance(hub: Hub, replay_id: str) -> bool:
+    """Do the next batch; whether more can be done at once. What waits for its pace goes on with the tick."""
+
+    def advance(connection: Connection) -> Step:
+        row = replays.lock(connection, replay_id)
+        if row.state not in replays.GOING_ON.values():
+            return Step(frozenset(), more=False)
+        if row.action != "replay":
+            return changes.advance(connection, hub.now(), row, hub.config.routes)
+        return Step(frozenset(replays.advance(connection, hub.now(), row, hub.terms())), more=True)
+
+    done = await hub.database.write(advance)
+    hub.bells.ring(*(["replay"] if done.more else []), *(f"deliver:{route}" for route in done.due))
+    return done.more
 
 
 async def replay_event(
@@ -141,7 +169,7 @@ async def replay_event(
 
 
 async def stop_replay(hub: Hub, who: str, replay_id: str) -> int:
-    """Stop a replay half-way; how many deliveries are as they were before."""
+    """Stop a replay, release or cancel half-way; how many deliveries are as they were before."""
     if await hub.database.read(lambda connection: replays.get(connection, replay_id)) is None:
         raise CommandError(f"{replay_id}: there is no such replay")
     return await hub.database.write(lambda connection: replays.stop(connection, hub.now(), replay_id, who))
@@ -198,29 +226,9 @@ async def _cancel(hub: Hub, who: str, delivery_ids: Sequence[str]) -> list[str]:
     return await hub.database.write(lambda connection: routes.cancel(connection, hub.now(), delivery_ids, who))
 
 
-async def cancel_route(hub: Hub, who: str, route: str) -> list[str]:
-    """Skip all that is pending or held on a route, also one that is gone from the config."""
-    waiting = await hub.database.read(lambda connection: routes.open_ids(connection, route))
-    return await cancel_deliveries(hub, who, waiting)
-
-
-async def count_open(hub: Hub, action: str, found: DeliveryFilter) -> int:
-    """How many deliveries `change_matching` would release or cancel."""
-    return await hub.database.read(lambda c: routes.count_open(c, action, found, hub.config.routes))
-
-
-async def change_matching(hub: Hub, bulk: Bulk) -> int:
-    """Release or cancel all that match and were there when it began, in batches; how many those were."""
-    until = min(bulk.found.until or hub.now(), hub.now())
-    bulk = replace(bulk, found=replace(bulk.found, until=until))
-    while not bulk.ended:
-        bulk = await _change_some(hub, bulk)
-    hub.bells.ring(*(f"deliver:{route}" for route in bulk.routes))
-    return bulk.count
-
-
-async def _change_some(hub: Hub, bulk: Bulk) -> Bulk:
-    return await hub.database.write(lambda c: routes.change_some(c, hub.now(), bulk, hub.config.routes))
+async def count_open(hub: Hub, action: str, found: Filter) -> int:
+    """How many deliveries `start_change` would release or cancel."""
+    return await hub.database.read(lambda c: changes.count_open(c, action, found, hub.config.routes))
 
 
 def _known(hub: Hub, route: str) -> None:

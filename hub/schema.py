@@ -73,7 +73,8 @@ async def upgrade(database: Database, url: str, backups: Path | None = None) -> 
 
 def reason_in(traceback: str) -> str:
     """The error at a traceback's end, without what SQLAlchemy says after it of the statement and its own pages."""
-    lines = [line for line in traceback.splitlines() if line.strip() and not line.startswith(("[", "(", " "))]
+    said = traceback.partition("\n[SQL: ")[0]
+    lines = [line for line in said.splitlines() if line.strip() and not line.startswith(("[", "(", " "))]
     return lines[-1] if lines else ""
 
 

@@ -1,6 +1,7 @@
-"""The first version's database, frozen: its tables, rows in each of them, and the statements of its processes.
+"""The first version's database, frozen: its tables, and rows in each of them.
 
-Nothing here follows the models. `FILLED` is SQL for SQLite; `for_postgres` spells its bytes as PostgreSQL does.
+Nothing here follows the models; its program is in tests/data. `FILLED` is SQL for SQLite; `for_postgres` spells its
+bytes as PostgreSQL does.
 """
 
 import asyncio
@@ -215,134 +216,7 @@ async def rows(url: str) -> dict[str, list[tuple[Any, ...]]]:
     }
 
 
-class Process:
-    """A receiver and worker of the first version on PostgreSQL: the very statements that it sent."""
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-
-    async def receive(self, event: dict[str, Any]) -> bool:
-        """Keep an event; False if it was there already."""
-        names = (
-            "id", "store", "type", "entity", "dedupe_key", "content_hash", "body", "headers", "occurred_at",
-            "received_at", "origin", "secret", "repeats",
-        )  # fmt: skip
-        found = await self._connection.fetch(
-            "INSERT INTO event (id, store, type, entity, dedupe_key, content_hash, body, headers, occurred_at,"
-            " received_at, origin, secret, repeats) SELECT * FROM unnest(CAST($1::VARCHAR[] AS text[]),"
-            " CAST($2::VARCHAR[] AS text[]), CAST($3::VARCHAR[] AS text[]), CAST($4::VARCHAR[] AS text[]),"
-            " CAST($5::BYTEA[] AS bytea[]), CAST($6::BYTEA[] AS bytea[]), CAST($7::BYTEA[] AS bytea[]),"
-            " CAST($8::VARCHAR[] AS text[]), CAST($9::BIGINT[] AS bigint[]), CAST($10::BIGINT[] AS bigint[]),"
-            " CAST($11::VARCHAR[] AS text[]), CAST($12::VARCHAR[] AS text[]), CAST($13::BIGINT[] AS bigint[]))"
-            " ON CONFLICT (store, dedupe_key) DO NOTHING RETURNING id",
-            *([event[name]] for name in names),
-        )
-        return bool(found)
-
-    async def repeated(self, event: dict[str, Any], now: int) -> str:
-        """Count a repeat; the id of what it repeats."""
-        row = await self._connection.fetchrow(
-            "SELECT event.store, event.dedupe_key, event.id, event.content_hash, event.type, event.received_at"
-            " FROM event WHERE (event.store, event.dedupe_key) IN (($1, $2)) ORDER BY event.id",
-            event["store"], event["dedupe_key"],
-        )  # fmt: skip
-        await self._connection.execute(
-            "UPDATE event SET repeats=(event.repeats + $1::INTEGER), last_repeat_at=$2::BIGINT"
-            " WHERE event.id = $3::VARCHAR",
-            1, now, row["id"],
-        )  # fmt: skip
-        return str(row["id"])
-
-    async def fan_out(self, event_id: str, delivery_id: str, route: str, now: int) -> None:
-        """A delivery of an event that waits for fan-out, its search key, and the end of its waiting."""
-        row = await self._connection.fetchrow(
-            "SELECT event.seq, event.id, event.store, event.type, event.entity, event.dedupe_key, event.content_hash,"
-            " event.body, event.headers, event.occurred_at, event.received_at, event.origin, event.secret,"
-            " event.repeats, event.last_repeat_at, event.fanned_out_at, event.not_taken FROM event"
-            " WHERE event.id = $1 AND event.fanned_out_at IS NULL FOR UPDATE SKIP LOCKED",
-            event_id,
-        )
-        await self._connection.execute(
-            "INSERT INTO delivery (id, event_id, event_seq, store, route, entity, status, attempts, budget, span,"
-            " key_no, look, again, reads_state, lost, created_at, next_attempt_at, error_key, last_error)"
-            " VALUES ($1::VARCHAR, $2::VARCHAR, $3::BIGINT, $4::VARCHAR, $5::VARCHAR, $6::VARCHAR, $7::VARCHAR,"
-            " $8::INTEGER, $9::INTEGER, $10::INTEGER, $11::INTEGER, $12::INTEGER, $13::BOOLEAN, $14::BOOLEAN,"
-            " $15::INTEGER, $16::BIGINT, $17::BIGINT, $18::VARCHAR, $19::VARCHAR) ON CONFLICT DO NOTHING",
-            delivery_id, event_id, row["seq"], row["store"], route, row["entity"], "pending", 0, 10, 10, 0, 0,
-            False, False, 0, now, now, None, None,
-        )  # fmt: skip
-        await self._connection.execute(
-            "INSERT INTO event_key (value, kind, store, event_id) VALUES ($1::VARCHAR, $2::VARCHAR, $3::VARCHAR,"
-            " $4::VARCHAR) ON CONFLICT DO NOTHING",
-            row["entity"].partition(":")[2], "order", row["store"], event_id,
-        )  # fmt: skip
-        await self._connection.execute(
-            "UPDATE event SET fanned_out_at=$1::BIGINT, not_taken=$2::VARCHAR WHERE event.seq = $3::BIGINT",
-            now, None, row["seq"],
-        )  # fmt: skip
-
-    async def claim(self, delivery_id: str, route: str, now: int, until: int, worker: str) -> int:
-        """Begin an attempt under a lease; its number."""
-        await self._connection.execute(
-            "INSERT INTO worker (id, started_at, seen_at) VALUES ($1::VARCHAR, $2::BIGINT, $3::BIGINT)"
-            " ON CONFLICT (id) DO UPDATE SET seen_at = $4::BIGINT",
-            worker, now, now, now,
-        )  # fmt: skip
-        await self._lock_route(route)
-        await self._connection.fetch(
-            "SELECT delivery.id, delivery.event_id, delivery.event_seq, delivery.store, delivery.route,"
-            " delivery.entity, delivery.status, delivery.attempts, delivery.budget, delivery.span, delivery.key_no,"
-            " delivery.look, delivery.again, delivery.reads_state, delivery.looked_at, delivery.lost,"
-            " delivery.created_at, delivery.next_attempt_at, delivery.lease_until, delivery.error_key,"
-            " delivery.last_error, delivery.released_by, delivery.released_at, delivery.replay_id, delivery.before,"
-            " event.type, event.body, event.occurred_at, event.received_at, event.last_repeat_at FROM delivery"
-            " JOIN event ON event.id = delivery.event_id WHERE delivery.route = $1::VARCHAR"
-            " AND delivery.status = 'pending' AND delivery.next_attempt_at <= $2::BIGINT"
-            " ORDER BY delivery.next_attempt_at, delivery.event_seq LIMIT $3",
-            route, now, 11,
-        )  # fmt: skip
-        row = await self._connection.fetchrow(
-            "UPDATE delivery SET attempts=(delivery.attempts + $1::INTEGER), again=$2::BOOLEAN, looked_at=$3::BIGINT,"
-            " next_attempt_at=$4::BIGINT, lease_until=$4::BIGINT WHERE delivery.id IN ($6::VARCHAR)"
-            " AND delivery.status = 'pending' AND delivery.next_attempt_at <= $5::BIGINT"
-            " RETURNING delivery.id, delivery.attempts",
-            1, False, None, until, now, delivery_id,
-        )  # fmt: skip
-        await self._connection.execute(
-            "INSERT INTO attempt (delivery_id, number, worker, started_at)"
-            " SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[])",
-            [delivery_id], [row["attempts"]], [worker], [now],
-        )  # fmt: skip
-        return int(row["attempts"])
-
-    async def record(self, delivery_id: str, route: str, number: int) -> None:
-        """The attempt is delivered."""
-        await self._lock_route(route)
-        await self._connection.execute(
-            "WITH fresh (delivery_id, number, outcome, note, duration_ms, status_code, request, response, url)"
-            " AS (SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[],"
-            " $7::text[], $8::text[], $9::text[])) UPDATE attempt SET outcome = fresh.outcome, note = fresh.note,"
-            " duration_ms = fresh.duration_ms, status_code = fresh.status_code, request = fresh.request,"
-            " response = fresh.response, url = fresh.url FROM fresh"
-            " WHERE attempt.delivery_id = fresh.delivery_id AND attempt.number = fresh.number",
-            [delivery_id], [number], ["delivered"], ["done"], [7], [200], [None], [None], [None],
-        )  # fmt: skip
-        await self._connection.execute(
-            "WITH fresh (id, status, next_attempt_at, lease_until, budget, error_key, last_error, lost, again, look)"
-            " AS (SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[],"
-            " $7::text[], $8::bigint[], $9::boolean[], $10::bigint[])) UPDATE delivery SET status = fresh.status,"
-            " next_attempt_at = fresh.next_attempt_at, lease_until = fresh.lease_until, budget = fresh.budget,"
-            " error_key = fresh.error_key, last_error = fresh.last_error, lost = fresh.lost, again = fresh.again,"
-            " look = fresh.look FROM fresh WHERE delivery.id = fresh.id",
-            [delivery_id], ["delivered"], [None], [None], [10], [None], [None], [0], [False], [0],
-        )  # fmt: skip
-
-    async def _lock_route(self, route: str) -> None:
-        await self._connection.fetch(
-            "SELECT route_state.route, route_state.fingerprint, route_state.paused_at, route_state.paused_by,"
-            " route_state.paused_reason, route_state.resumed_at, route_state.failures, route_state.opened_at,"
-            " route_state.open_reason, route_state.probe_at, route_state.probe_wait, route_state.probe_id,"
-            " route_state.stopped_until, route_state.next_free_at FROM route_state"
-            " WHERE route_state.route = $1::VARCHAR FOR UPDATE",
-            route,
-        )
+async def schema_of(url: str) -> str:
+    """The version of the schema that is in this database."""
+    ((found,),) = await query(url, "SELECT version_num FROM alembic_version")
+    return str(found)

@@ -197,17 +197,27 @@ async def cluster(
     """
     await make_schema(config)
     commands = ["serve"] * receivers + ["work"] * workers
-    entries: list[tuple[str, ...]] = [("tests.e2e.skewed", str(hours)) for hours in clocks]
-    entries = entries or [("hub.cli",)] * len(commands)
+    entries = [("tests.e2e.skewed", str(hours)) for hours in clocks]
     async with AsyncExitStack() as stack:
-        starting = [
-            asyncio.create_task(stack.enter_async_context(hub_process(config, command, module=entry)))
-            for command, entry in zip(commands, entries, strict=True)
-        ]
-        # Also where one fails, the others must be on the stack before it unwinds.
-        await asyncio.wait(starting)
-        hubs = [task.result() for task in starting]
+        hubs = await processes(stack, config, commands, entries)
         yield Cluster(hubs[:receivers], hubs[receivers:])
+
+
+async def processes(
+    stack: AsyncExitStack,
+    config: Path,
+    commands: Sequence[str],
+    entries: Sequence[Sequence[str]] = (),
+    env: dict[str, str] | None = None,
+) -> list[HubProcess]:
+    """A `hub_process` for each command, all started at once; `entries`: their modules, if not the hub's."""
+    starting = [
+        asyncio.create_task(stack.enter_async_context(hub_process(config, command, module=entry, env=env)))
+        for command, entry in zip(commands, entries or [("hub.cli",)] * len(commands), strict=True)
+    ]
+    # Also where one fails, the others must be on the stack before it unwinds.
+    await asyncio.wait(starting)
+    return [task.result() for task in starting]
 
 
 async def make_schema(config: Path) -> None:

@@ -23,7 +23,8 @@ from hub.process import exclusive, local_hub
 from hub.schema import create
 from tests import first_version
 from tests.console import Console
-from tests.e2e.ledger import PATIENCE, Load
+from tests.e2e.ledger import PATIENCE, Destination, Load
+from tests.first_version import ON_ROUTE_ONE
 from tests.hubs import config_of, hub_process, make_schema, route, write_config
 from tests.servers import PostgresServer, eventually
 
@@ -117,7 +118,7 @@ async def test_without_a_hub_a_backup_leaves_an_old_schema_as_it_is(console: Con
         "newest": "2024-01-15T10:35:00.500000Z", "pending": 5, "held": 1,
     }  # fmt: skip
     for one in (url, f"sqlite:///{shop}/copy.db"):
-        assert await first_version.query(one, "SELECT version_num FROM alembic_version") == [("0001",)]
+        assert await first_version.schema_of(one) == "0001"
 
 
 async def test_a_backup_overwrites_nothing_unasked(console: Console, shop: Path) -> None:
@@ -279,6 +280,38 @@ async def test_for_postgresql_it_says_how_and_that_works(
     assert (back.code, back.out) == (1, "")
     await run(postgres_server, told(back.err))
     assert await first_version.query(postgres_url, "SELECT id FROM worker") == [("before",)]
+
+
+async def test_a_dump_of_the_version_before_goes_back_over_todays_schema(
+    console: Console, shop: Path, postgres_url: str, postgres_server: PostgresServer
+) -> None:
+    """As after an upgrade that somebody wants undone, and then done once more."""
+    config = write_config(shop, config_of({"one": route(NOWHERE)}, database=postgres_url))
+    await first_version.make(postgres_url)
+    before = await first_version.rows(postgres_url)
+    await run(postgres_server, told(console.hub(shop, "backup", "copy").err))
+    await make_schema(config)
+    await run(postgres_server, told(console.hub(shop, "restore", "copy", "--yes").err))
+    assert await first_version.schema_of(postgres_url) == "0001"
+    await make_schema(config)
+    assert await first_version.rows(postgres_url) == before
+
+
+async def test_a_dump_restored_in_another_postgresql_goes_on_under_its_keys(
+    console: Console, shop: Path, postgres_url: str, postgres_server: PostgresServer
+) -> None:
+    await first_version.run(postgres_url, "CREATE DATABASE another_machine")
+    async with Destination() as destination:
+        settings = config_of({"one": route(destination.url)}, keep={"events": "3650d", "dead": "3650d"})
+        write_config(shop, settings | {"database": postgres_url})
+        await first_version.make(postgres_url)
+        await run(postgres_server, told(console.hub(shop, "backup", "copy").err))
+        config = write_config(shop, settings | {"database": postgres_server.url("another_machine")})
+        await run(postgres_server, told(console.hub(shop, "restore", "copy", "--yes").err))
+        await make_schema(config)
+        async with hub_process(config, "up"):
+            await destination.took({f"m{number}" for number in ON_ROUTE_ONE})
+    assert {f"m{number}": {key} for number, key in ON_ROUTE_ONE.items()}.items() <= destination.keys().items()
 
 
 def test_what_it_says_for_postgresql_names_no_password(console: Console, shop: Path) -> None:

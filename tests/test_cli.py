@@ -127,6 +127,9 @@ WRONG = {
     "replay --stop rpl_1 --status dead": "--stop goes with nothing else",
     "cancel": "name deliveries by id, or one --route",
     "cancel dlv_1 --route one": "name deliveries by id, or one --route",
+    "cancel dlv_1 --pace 1/s": "--pace goes with --route",
+    "release": "name deliveries by id, or one --route",
+    "release --route one --pace never": "--pace must be",
     "send order.placed --store other": "--store: there is main",
     "send order.placed --data []": "--data must be a JSON object",
     "send order.placed --data {": "--data is not JSON",
@@ -363,7 +366,9 @@ async def _pauses(desk: Desk, url: str) -> None:
             pass
     assert "is paused since" in (await desk.hub("explain", held[0]["event_id"])).out
     assert (await desk.hub("cancel", "--route", "good", typed="n\n")).code == 1
-    assert (await desk.ask("cancel", "--route", "good", "--yes"))["cancelled"] == [held[0]["id"]]
+    begun = await desk.ask("cancel", "--route", "good", "--yes")
+    assert (begun["action"], begun["state"], begun["done"]) == ("cancel", "done", 1)
+    assert (await desk.ask("show", held[0]["id"]))["last_error"].startswith("cancelled by ")
     assert (await desk.hub("resume", "good")).out == "good goes on\n"
 
 

@@ -103,9 +103,9 @@ async def test_replays_are_listed_and_shown_with_what_became_of_them(console: Co
     assert (page["before"], len(page["replays"])) == (other, 1)
     text = console.hub(tmp_path, "replays").out
     assert re.search(
-        rf"{paced} +asha +done, spread until 20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ +3 of 3 +status dead$", text, re.M
+        rf"{paced} +replay +asha +done, spread until 20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ +3 of 3 +status dead$", text, re.M
     )
-    assert re.search(rf"{other} +ben +done +1 of 1 +ids {ids[0]}, to two, as new$", text, re.M)
+    assert re.search(rf"{other} +replay +ben +done +1 of 1 +ids {ids[0]}, to two, as new$", text, re.M)
     shown = console.hub(tmp_path, "show", paced)
     assert re.search(r"^became +1 sent, 2 waiting$", shown.out, re.M)
     notes = console.hub(tmp_path, "status", "--json").json["notes"]
@@ -179,6 +179,29 @@ async def test_a_pause_and_its_end_are_written_down_with_their_reasons(tmp_path:
     async with record_in(tmp_path) as lab:
         lines = [(line.action, line.detail["route"], line.detail["reason"]) for line in await lab.rows(AUDIT)]
     assert lines == [("pause", "one", "stocktaking"), ("resume", "one", "counted")]
+
+
+async def test_all_that_is_held_on_a_route_is_released_at_a_pace_and_stopped(console: Console, tmp_path: Path) -> None:
+    """Asked first; what keeps a pace is left to the hub; a stop takes back what has not started."""
+    async with record_in(tmp_path) as lab:
+        await lab.orders(3)
+        for claimed in (await lab.claim()).claims:
+            await lab.finish(claimed, Hold("over the limit"))
+    asked = console.hub(tmp_path, "release", "--route", "one")
+    assert (asked.code, "Release all 3 held deliveries of one?" in asked.err) == (1, True)
+    begun = console.hub(tmp_path, "release", "--route", "one", "--pace", "1/h", "--yes", "--json").json
+    assert (begun["action"], begun["state"], begun["done"], begun["total"]) == ("release", "running", 1, 3)
+    assert re.search(rf"{begun['id']} +release .* 1 of 3 +route one", console.hub(tmp_path, "replays").out)
+    assert f"release {begun['id']}" in console.hub(tmp_path, "status").out
+    stopped = console.hub(tmp_path, "replay", "--stop", begun["id"])
+    assert stopped.out == f"{begun['id']} is stopped; 1 that had not started are as before\n"
+    async with record_in(tmp_path) as lab:
+        assert {(row.status, row.released_by) for row in await lab.rows(DELIVERY)} == {("held", None)}
+    assert "cancelled (done)" in console.hub(tmp_path, "cancel", "--route", "one", "--yes").out
+    nothing = console.hub(tmp_path, "release", "--route", "one", "--yes")
+    assert (nothing.code, nothing.err) == (1, "hub: nothing to release: nothing is held for a person on route one\n")
+    unknown = console.hub(tmp_path, "cancel", "--route", "on", "--yes")
+    assert (unknown.code, unknown.err) == (1, "hub: there is no route on; there is one\n")
 
 
 async def test_cancel_tells_the_unknown_from_the_done(console: Console, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Row, String, cast, literal, update
 from hub.connector import Receipt
 from hub.deliver import delivery_key
 from hub.errors import Hold, HoldRoute, NotNow, Outcome, Rejected, Skip, TryAgain
-from hub.store import ATTEMPT, DELIVERY, EVENT, replays, routes
+from hub.store import ATTEMPT, DELIVERY, EVENT, changes, replays, routes
 from hub.store.claims import ALIVE_WITHIN, Claim
 from hub.store.replays import Filter
 from hub.store.workers import seen
@@ -209,7 +209,7 @@ class Life(RuleBasedStateMachine):
         before = {row.id: row for row in MEMORY.rows()}
         found = Filter(status=status)
         replay_id = self.act(lambda c: replays.start(c, MEMORY.now, "asha", found, total=0, as_new=as_new, pace=pace))
-        self.act(lambda c: replays.advance(c, MEMORY.now, replay_id, MEMORY.hub.terms()))
+        self.act(lambda c: replays.advance(c, MEMORY.now, replays.lock(c, replay_id), MEMORY.hub.terms()))
         for row in MEMORY.rows():
             old = before[row.id]
             meant = old.status in replays.DONE and old.lease_until is None and status in {None, old.status}
@@ -238,11 +238,33 @@ class Life(RuleBasedStateMachine):
         """Stopped before anything was tried, all is exactly as before."""
         before = [dict(row._mapping) | {"before": None} for row in MEMORY.rows()]
         replay_id = self.act(lambda c: replays.start(c, MEMORY.now, "asha", Filter(), total=0, pace=1.0))
-        self.act(lambda c: replays.advance(c, MEMORY.now, replay_id, MEMORY.hub.terms()))
+        self.act(lambda c: replays.advance(c, MEMORY.now, replays.lock(c, replay_id), MEMORY.hub.terms()))
         if later:
             MEMORY.later(1)
         self.act(lambda c: replays.stop(c, MEMORY.now, replay_id, "asha"))
         assert [dict(row._mapping) | {"before": None} for row in MEMORY.rows()] == before
+
+    @rule(action=st.sampled_from(["release", "cancel"]), stopped=st.booleans())
+    def change_many(self, action: str, stopped: bool) -> None:
+        """All that is open is released or cancelled; a release that is stopped at once leaves all as it was."""
+        before = {row.id: row for row in MEMORY.rows()}
+        found, routes_now = Filter(route="one"), ["one"]
+        total = self.act(lambda c: changes.count_open(c, action, found, routes_now))
+        change_id = self.act(lambda c: replays.start(c, MEMORY.now, "asha", found, action=action, total=total))
+        self.act(lambda c: changes.advance(c, MEMORY.now, replays.lock(c, change_id), routes_now))
+        after = {row.id: row for row in MEMORY.rows()}
+        changed = {row_id for row_id, row in after.items() if row != before[row_id]}
+        meant = {"held"} if action == "release" else {"pending", "held"}
+        assert changed == {row_id for row_id, row in before.items() if row.route == "one" and row.status in meant}
+        assert len(changed) == total
+        assert {after[one].status for one in changed} <= {"pending" if action == "release" else "skipped"}
+        if action == "cancel":
+            self.owed -= changed
+        elif stopped:
+            self.act(lambda c: replays.stop(c, MEMORY.now, change_id, "asha"))
+            rows = [dict(row._mapping) | {"before": None} for row in MEMORY.rows()]
+            assert rows == [dict(before[row["id"]]._mapping) | {"before": None} for row in rows]
+        self.changed()
 
     @invariant()
     def all_that_must_hold(self) -> None:

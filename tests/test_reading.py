@@ -11,7 +11,7 @@ from sqlalchemy import Connection, event
 
 from hub.connector import Receipt
 from hub.errors import Hold, HoldRoute, Outcome, Rejected, Skip, TryAgain
-from hub.replay import cancel_route, pause_route, start_replay
+from hub.replay import pause_route, start_change, start_replay
 from hub.store import DELIVERY, EVENT, REPLAY
 from hub.store.reading import DeliveryFilter, EventFilter, list_deliveries, list_events, standing
 from hub.store.replays import Filter
@@ -89,7 +89,7 @@ async def test_deliveries_are_listed_by_what_they_are_shown_as(tmp_path: Path, d
             claimed = await lab.claim_one()
             made[await lab.finish(claimed, result)] = claimed.delivery.id
         for name in names[1:]:
-            await cancel_route(lab.hub, "test", name)
+            await start_change(lab.hub, "cancel", "test", Filter(route=name))
         last = {row.route: row.id for row in await lab.deliver_events(document(orderId="last"))}
         await pause_route(lab.hub, "test", "paused", "because")
         await lab.finish(await lab.claim_one("broken"), HoldRoute("a wrong key"))
@@ -184,7 +184,8 @@ async def test_a_replay_names_ids_that_do_not_exist(lab: Lab) -> None:
 
 async def test_a_batch_of_a_long_replay_is_done_at_each_asking(lab: Lab) -> None:
     await lab.orders(501)
-    await cancel_route(lab.hub, "test", "one")
+    await start_change(lab.hub, "cancel", "test", Filter(route="one"))
+    await ask(lab, "replay.advance", id=(await lab.row(REPLAY)).id)
     replay_id = await start_replay(lab.hub, "test", Filter(status="skipped"))
     done = await ask(lab, "replay.get", id=replay_id)
     assert (done["done"], done["state"]) == (500, "running")
@@ -208,8 +209,11 @@ async def test_cancel_says_what_it_left_alone(lab: Lab) -> None:
         ("deliveries", {"status": "lost"}, "status: must be 'pending'"),
         ("replay.preview", {}, "say which"),
         ("replay.preview", {"status": "pending"}, "status: must be 'delivered', 'dead', 'skipped' or 'gone'"),
-        ("cancel", {}, "name deliveries by id, or one route"),
-        ("cancel", {"ids": ["dlv_1"], "route": "one"}, "name deliveries by id, or one route"),
+        ("cancel", {}, "ids: Field required"),
+        ("cancel", {"ids": []}, "ids: Tuple should have at least 1 item"),
+        ("open.preview", {"action": "cancel", "store": "main"}, "say which"),
+        ("open.start", {"action": "explode", "route": "one"}, "action: must be 'release' or 'cancel'"),
+        ("open.start", {"action": "cancel", "route": "one", "pace": 0}, "pace: must be greater"),
     ],
 )
 async def test_arguments_that_make_no_sense(

@@ -10,7 +10,7 @@ from sqlalchemy import Row
 from hub.connector import Context, Event, Receipt
 from hub.deliver import attempt, context_of, delivery_key, event_of
 from hub.errors import CommandError, Hold, NotNow, Rejected, Skip, TryAgain
-from hub.replay import advance_replays, cancel_route, pause_route, preview_replay, start_replay, stop_replay
+from hub.replay import advance_replays, pause_route, preview_replay, start_change, start_replay, stop_replay
 from hub.store import AUDIT, DELIVERY, EVENT, REPLAY
 from hub.store.claims import Claim
 from hub.store.replays import BATCH, Filter
@@ -330,7 +330,8 @@ async def test_along_another_route_what_waits_for_one_that_is_gone(tmp_path: Pat
         assert await stop_replay(lab.hub, "asha", replay_id) == 1
         assert (await lab.delivery(held.id)).error_key == "moved"
         assert await lab.delivery(pending.id) == before[1]
-        assert await cancel_route(lab.hub, "asha", "old") == [pending.id]
+        await start_change(lab.hub, "cancel", "asha", Filter(route="old"))
+        assert (await lab.delivery(pending.id)).error_key == "cancelled"
 
 
 async def test_along_another_route_an_event_that_took_none(tmp_path: Path, database_url: str) -> None:

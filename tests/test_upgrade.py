@@ -2,29 +2,26 @@
 
 import asyncio
 import sys
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
-from hub.clock import new_id, system_time, to_micros
 from hub.config import load_config
 from hub.database import open_database
-from hub.errors import ConfigError
-from hub.event import content_hash, parse
+from hub.errors import ConfigError, Unavailable
+from hub.migrations.tables import take
 from hub.models import SCHEMA
 from hub.process import Caller, local_hub
 from hub.schema import create, upgrade
-from hub.testing import StoreDouble, sample
-from hub.testing.samples import to_bytes
+from hub.testing import StoreDouble
 from tests import first_version, hubdb
 from tests.e2e.ledger import PATIENCE, Destination
-from tests.first_version import BODIES, LOOKS_AGAIN, ON_ROUTE_BROKEN, ON_ROUTE_ONE
+from tests.first_version import BODIES, LOOKS_AGAIN, ON_ROUTE_BROKEN, ON_ROUTE_ONE, schema_of
 from tests.hubdb import opened
 from tests.hubs import ROOT, SECRET, command, config_of, hub_process, make_schema, route, write_config
-from tests.servers import ValkeyServer, eventually
+from tests.servers import eventually
 
 shared_url = hubdb.shared_url
 ROUTES = ("one", "two", "paused", "broken")
@@ -79,11 +76,6 @@ async def definitions(url: str) -> list[tuple[Any, ...]]:
             " ORDER BY 1"
         )
     return [*await first_version.query(url, columns), *await first_version.query(url, indexes)]
-
-
-async def schema_of(url: str) -> str:
-    ((found,),) = await first_version.query(url, "SELECT version_num FROM alembic_version")
-    return str(found)
 
 
 async def test_an_upgrade_keeps_every_row_and_the_hub_goes_on(tmp_path: Path, old_url: str, fresh_url: str) -> None:
@@ -170,6 +162,17 @@ async def test_a_migration_that_is_killed_half_way_leaves_the_old_schema(tmp_pat
     assert await first_version.rows(old_url) == rows
 
 
+async def test_hub_up_copies_an_old_database_and_brings_it_up_to_date(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    url = f"sqlite:///{tmp_path}/data/hub.db"
+    await first_version.make(url)
+    before = await first_version.rows(url)
+    async with hub_process(config_at(tmp_path, url, "http://127.0.0.1:9/"), "up") as hub:
+        said = (await hub.said("schema.ready"))["state"]
+    await backup_is_there(tmp_path, url, said, before)
+    assert await schema_of(url) == SCHEMA
+
+
 async def test_without_a_backup_there_is_no_migration(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/hub.db"
     await first_version.make(url)
@@ -212,11 +215,7 @@ async def test_two_that_upgrade_at_once_do_it_once(postgres_url: str) -> None:
     await first_version.make(postgres_url)
 
     async def waiting() -> bool:
-        found = await first_version.query(
-            postgres_url,
-            "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()",
-        )
-        return len(found) == 2
+        return await waiting_for_locks(postgres_url) == 2
 
     async with opened(postgres_url) as one, opened(postgres_url) as two:
         reader = await asyncpg.connect(postgres_url)
@@ -231,89 +230,60 @@ async def test_two_that_upgrade_at_once_do_it_once(postgres_url: str) -> None:
     assert await schema_of(postgres_url) == SCHEMA
 
 
-def micros() -> int:
-    return to_micros(system_time())
-
-
-def order(marker: str) -> tuple[bytes, dict[str, Any]]:
-    """A fresh order's body, and its event as the first version keeps it."""
-    document = sample("order.placed", marker=marker)
-    body, entity, now = to_bytes(document), f"order:{document['data']['orderId']}", micros()
-    return body, {
-        "id": new_id("evt"), "store": "main", "type": "order.placed", "entity": entity,
-        "dedupe_key": f"oorder.placed {entity}".encode(), "content_hash": content_hash(parse(body)), "body": body,
-        "headers": "{}", "occurred_at": now, "received_at": now, "origin": "webhook", "secret": "9f86d081",
-        "repeats": 0,
-    }  # fmt: skip
-
-
-async def test_processes_of_the_first_version_go_on_beside_the_new(
-    tmp_path: Path, postgres_url: str, valkey_server: ValkeyServer
-) -> None:
+@pytest.mark.parametrize("table", ["route_state", "replay"])
+async def test_an_upgrade_and_who_works_do_not_wait_for_each_other(postgres_url: str, table: str) -> None:
+    """A claim has its route and then wants its deliveries; an upgrade that had deliveries would want the routes."""
     await first_version.make(postgres_url)
-    async with AsyncExitStack() as stack:
-        sink = await stack.enter_async_context(Destination())
-        shared = {"database": postgres_url, "redis": valkey_server.url, "keep": FOR_EVER}
-        config = write_config(tmp_path, config_of({"one": route(sink.url)}, **shared))
+    async with opened(postgres_url) as database:
         connection = await asyncpg.connect(postgres_url)
-        stack.push_async_callback(connection.close)
-        old = first_version.Process(connection)
-
-        # From before the upgrade on, so that its prepared statements are of the old schema.
-        markers = ["before"]
-        await goes_through(old, connection, order("before")[1], "done-before")
-        await make_schema(config)
-        receiver = await stack.enter_async_context(hub_process(config, "serve"))
-        await stack.enter_async_context(hub_process(config, "work"))
-        store = await stack.enter_async_context(StoreDouble(f"{receiver.url}/webhooks/main", SECRET))
-
-        await each_knows_the_others(old, store, markers)
-        left = await leaves_behind(old, connection, markers)
-        await goes_through(old, connection, order("after")[1], "done-after")
-        await sink.took(set(markers) - {"before"})
-        assert {request.key for request in sink.received} >= set(left)
-        ask = await stack.enter_async_context(local_hub(load_config(config)))
-        for delivery in ("done-before", "done-after"):
-            assert (await ask("show", {"id": f"dlv_{delivery}"}))["status"] == "delivered"
-        assert not {"before", "after"} & {request.json()["data"]["marker"] for request in sink.received}
+        async with connection.transaction():
+            await connection.fetch(f"SELECT * FROM {table} FOR UPDATE")
+            upgrading = asyncio.create_task(upgrade(database, postgres_url))
+            await eventually(lambda: waiting_for_locks(postgres_url), PATIENCE)
+            await connection.execute("UPDATE delivery SET attempts = attempts WHERE route = 'one'")
+        await upgrading
+        await connection.close()
+    assert await schema_of(postgres_url) == SCHEMA
 
 
-async def goes_through(old: first_version.Process, connection: Any, event: dict[str, Any], name: str) -> None:
-    """The old worker does a delivery from fan-out to record, in one go, so that nobody else takes it."""
-    delivery = f"dlv_{name}"
-    async with connection.transaction():
-        assert await old.receive(event)
-        await old.fan_out(event["id"], delivery, "one", micros())
-        now = micros()
-        number = await old.claim(delivery, "one", now, now + 600 * SECOND, "wrk_old@shop:7")
-    async with connection.transaction():
-        await old.record(delivery, "one", number)
+async def test_an_upgrade_that_waits_for_a_long_reader_holds_up_nobody(postgres_url: str) -> None:
+    await first_version.make(postgres_url)
+    async with opened(postgres_url) as database, opened(postgres_url) as working:
+        reader = await asyncpg.connect(postgres_url)
+        async with reader.transaction():
+            # As pg_dump does, for as long as it takes.
+            await reader.fetch("SELECT id FROM delivery")
+            upgrading = asyncio.create_task(upgrade(database, postgres_url))
+            for _ in range(3):
+                await eventually(lambda: waiting_for_locks(postgres_url), PATIENCE)
+                await working.write(lambda connection: connection.exec_driver_sql("UPDATE delivery SET lost = lost"))
+            assert await schema_of(postgres_url) == first_version.VERSION
+        await upgrading
+        await reader.close()
+    assert await schema_of(postgres_url) == SCHEMA
 
 
-async def each_knows_the_others(old: first_version.Process, store: StoreDouble, markers: list[str]) -> None:
-    """What the one receiver took is a repeat for the other."""
-    body, event = order("by-old")
-    assert await old.receive(event)
-    answer = await store.post(body)
-    assert answer.json()["data"] == {"id": event["id"], "duplicate": True}
-    body, event = order("by-new")
-    answer = await store.post(body)
-    assert not await old.receive(event)
-    assert await old.repeated(event, micros()) == answer.json()["data"]["id"]
-    markers += ["by-old", "by-new"]
+async def test_an_upgrade_gives_up_where_a_table_stays_in_use(postgres_url: str) -> None:
+    await first_version.make(postgres_url)
+    reader = await asyncpg.connect(postgres_url)
+    async with opened(postgres_url) as database, reader.transaction():
+        await reader.fetch("SELECT id FROM delivery")
+        with pytest.raises(Unavailable, match="route_state, delivery: in use by others for 0 s"):
+            await database.write(lambda connection: take(connection, "route_state", "delivery", within=0))
+    await reader.close()
 
 
-async def leaves_behind(old: first_version.Process, connection: Any, markers: list[str]) -> list[str]:
-    """The old worker fans out, and ends; or begins an attempt, and ends. The keys that the new one must send under."""
-    _, event = order("fanned-out")
-    async with connection.transaction():
-        assert await old.receive(event)
-        await old.fan_out(event["id"], "dlv_fanned", "one", micros())
-    _, event = order("claimed")
-    async with connection.transaction():
-        assert await old.receive(event)
-        await old.fan_out(event["id"], "dlv_claimed", "one", micros())
-        now = micros()
-        await old.claim("dlv_claimed", "one", now, now + SECOND, "wrk_gone@shop:8")
-    markers += ["fanned-out", "claimed"]
-    return ["dlv_fanned", "dlv_claimed"]
+async def test_a_migration_that_fails_says_why_in_one_line(postgres_url: str) -> None:
+    await first_version.make(postgres_url)
+    await first_version.run(postgres_url, "CREATE DOMAIN alert AS integer")
+    async with opened(postgres_url) as database:
+        with pytest.raises(ConfigError, match=r'from 0001 to \d+: [^\n]*type "alert" already exists$'):
+            await upgrade(database, postgres_url)
+    assert await schema_of(postgres_url) == "0001"
+
+
+async def waiting_for_locks(url: str) -> int:
+    ((count,),) = await first_version.query(
+        url, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    return int(count)

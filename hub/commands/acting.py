@@ -8,15 +8,17 @@ from typing import Annotated, Any
 import typer
 
 from hub.clock import system_time
-from hub.commands.asking import CONFIG, AsJson, ConfigPath, Yes, ask, ask_listed, checked, me, named, with_hub
+from hub.commands.asking import CONFIG, AsJson, ConfigPath, Yes, ask, ask_listed, checked, me, with_hub
 from hub.commands.looking import Entity, Since, Store, Until, replay_state
 from hub.commands.output import complain, say, show_json, told_moment
 from hub.errors import CommandError
 from hub.process import Caller
 from hub.units import parse_rate
-from hub.web.api import Cancelled, ReplayStarted, ReplayWanted, RouteWanted, WrongUsage, filter_of
+from hub.web.api import Cancelled, OpenStarted, ReplayStarted, ReplayWanted, RouteWanted, WrongUsage, filter_of
 
 Ids = Annotated[list[str] | None, typer.Argument(help="Deliveries, or events for all their deliveries.")]
+
+Pace = Annotated[str | None, typer.Option(help="At most so many in a time: 5/s, 30/m, 500/h.")]
 
 
 def replay(
@@ -33,9 +35,11 @@ def replay(
     to: Annotated[str | None, typer.Option(help="Send along this route, whatever its conditions.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     limit: Annotated[int | None, typer.Option(help="At most so many, oldest first.")] = None,
-    pace: Annotated[str | None, typer.Option(help="At most so many in a time: 5/s, 30/m, 500/h.")] = None,
+    pace: Pace = None,
     as_new: Annotated[bool, typer.Option("--as-new", help="Send again what was sent before, under a new key.")] = False,
-    stop: Annotated[str | None, typer.Option(help="Stop this replay: what has not started is as before.")] = None,
+    stop: Annotated[
+        str | None, typer.Option(help="Stop this replay, release or cancel: what has not started is as before.")
+    ] = None,
     yes: Yes = False,
     config: ConfigPath = CONFIG,
     as_json: AsJson = False,
@@ -73,12 +77,18 @@ def _replay(
         _confirm(preview, options)
     bounds = {name: found[name] for name in ("to_route", "limit") if name in found}
     wanted = preview["filter"] | bounds | options | {"who": me()}
-    result = with_hub(config, lambda caller: _through(caller, wanted, begun=complain if as_json else say))
+    result = _run_through(config, "replay.start", wanted, as_json=as_json)
     if as_json:
         show_json(result | {"preview": preview})
     else:
-        say(f"{result['id']}: {result['done']} of {result['total']} are set going ({replay_state(result)});"
-            f" `hub replay --stop {result['id']}` stops it, `hub show {result['id']}` tells how far it is")  # fmt: skip
+        say(_told(result, "set going"))
+
+
+def _told(result: dict[str, Any], done: str) -> str:
+    return (
+        f"{result['id']}: {result['done']} of {result['total']} are {done} ({replay_state(result)});"
+        f" `hub replay --stop {result['id']}` stops it, `hub show {result['id']}` tells how far it is"
+    )
 
 
 def _nothing(preview: dict[str, Any], to_route: str | None) -> str:
@@ -89,16 +99,21 @@ def _nothing(preview: dict[str, Any], to_route: str | None) -> str:
     return f"nothing to send: no event matches that is not on its way along {to_route} already"
 
 
-async def _through(caller: Caller, wanted: dict[str, Any], begun: Callable[[str], None]) -> dict[str, Any]:
+def _run_through(config: Path, start: str, wanted: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
+    return with_hub(config, lambda caller: _through(caller, start, wanted, begun=complain if as_json else say))
+
+
+async def _through(caller: Caller, start: str, wanted: dict[str, Any], begun: Callable[[str], None]) -> dict[str, Any]:
     """Start it and write all its batches. Where a hub runs, it does the same beside us.
 
-    Interrupted, it is stopped: what is under way ends first, so that nothing goes on that nobody knows of.
+    Interrupted, it is stopped: what is under way ends first, so that nothing goes on that nobody knows of. A release
+    or cancel that keeps a pace is left to the hub.
     """
-    step = asyncio.ensure_future(caller("replay.start", wanted))
+    step = asyncio.ensure_future(caller(start, wanted))
     try:
         result: dict[str, Any] = await asyncio.shield(step)
         begun(f"{result['id']} begins")
-        while result["state"] == "running":
+        while result["state"] == "running" and not (result["pace"] and result["action"] != "replay"):
             step = asyncio.ensure_future(caller("replay.advance", {"id": result["id"]}))
             result = await asyncio.shield(step)
         # Where Ctrl-C came while nothing was waited for, it is heard here.
@@ -202,15 +217,21 @@ def _tell(result: dict[str, Any], as_json: bool, changed: str, same: str) -> Non
 
 
 def release(
-    ids: Annotated[list[str], typer.Argument(help="Held deliveries.")],
+    ids: Annotated[list[str] | None, typer.Argument(help="Held deliveries.")] = None,
+    route: Annotated[str | None, typer.Option(help="All that a person must release on this route.")] = None,
+    pace: Pace = None,
+    yes: Yes = False,
     config: ConfigPath = CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """Let held deliveries go. One that cannot keeps none of the others."""
+    if _is_of_all(ids, route, pace):
+        _change_all(config, "release", str(route), pace, yes=yes, as_json=as_json)
+        return
 
     async def work(caller: Caller) -> tuple[list[str], list[str]]:
         released, failed = [], []
-        for one in ids:
+        for one in ids or ():
             try:
                 released.append((await caller("release", {"id": one, "who": me()}))["id"])
             except WrongUsage:
@@ -232,16 +253,16 @@ def release(
 def cancel(
     ids: Annotated[list[str] | None, typer.Argument(help="Pending or held deliveries.")] = None,
     route: Annotated[str | None, typer.Option(help="All that is open on this route, also on one that is gone.")] = None,
+    pace: Pace = None,
     yes: Yes = False,
     config: ConfigPath = CONFIG,
     as_json: AsJson = False,
 ) -> None:
     """Skip deliveries that are not done. One under way runs to its end."""
-    if bool(ids) == (route is not None):
-        raise WrongUsage("name deliveries by id, or one --route")
-    if route is not None:
-        _confirm_all(config, route, yes=yes)
-    result = ask(config, "cancel", checked(Cancelled, ids=ids, route=route, who=me()))
+    if _is_of_all(ids, route, pace):
+        _change_all(config, "cancel", str(route), pace, yes=yes, as_json=as_json)
+        return
+    result = ask(config, "cancel", checked(Cancelled, ids=ids, who=me()))
     if as_json:
         show_json(result)
     elif result["cancelled"]:
@@ -254,20 +275,30 @@ def cancel(
         raise typer.Exit(1)
 
 
-def _confirm_all(config: Path, route: str, *, yes: bool) -> None:
-    """Ask before all of a route is cancelled. CommandError where there is nothing, or no such route."""
+def _is_of_all(ids: list[str] | None, route: str | None, pace: str | None) -> bool:
+    """Whether all on a route is meant, and not some by id. Raises WrongUsage where it is both or neither."""
+    if bool(ids) == (route is not None):
+        raise WrongUsage("name deliveries by id, or one --route")
+    if pace is not None and route is None:
+        raise WrongUsage("--pace goes with --route")
+    return route is not None
 
-    async def work(caller: Caller) -> dict[str, Any]:
-        await caller("named", named({"route": route}))
-        found: dict[str, Any] = (await caller("status", {}))["routes"].get(route, {})
-        return found
 
-    counts = with_hub(config, work)
-    waiting = counts.get("pending", 0) + counts.get("held", 0)
-    if not waiting:
-        raise CommandError(f"nothing to cancel: nothing is pending or held on route {route}")
+def _change_all(config: Path, action: str, route: str, pace: str | None, *, yes: bool, as_json: bool) -> None:
+    """Release or cancel all that is open on a route. CommandError where there is nothing, or no such route."""
+    found = checked(OpenStarted, action=action, route=route, pace=_pace(pace), who=me())
+    preview = ask_listed(config, "open.preview", {"action": action, "route": route}, "count")
+    if not preview["count"]:
+        state = "held for a person" if action == "release" else "pending or held"
+        raise CommandError(f"nothing to {action}: nothing is {state} on route {route}")
     if not yes:
-        ask_person(f"Cancel all {waiting} open deliveries of {route}?")
+        meant = "held" if action == "release" else "open"
+        ask_person(f"{action.capitalize()} all {preview['count']} {meant} deliveries of {route}?")
+    result = _run_through(config, "open.start", found | {"until": preview["filter"]["until"]}, as_json=as_json)
+    if as_json:
+        show_json(result)
+    else:
+        say(_told(result, "released" if action == "release" else "cancelled"))
 
 
 def accept(

@@ -143,16 +143,24 @@ def replays(
     config: ConfigPath = CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """The replays, newest first: whose, of what, and how far each has come."""
+    """The replays, releases and cancels of many, newest first: whose, of what, and how far each has come."""
     found = ask(config, "replay.list", checked(ReplaysWanted, limit=limit, before=before))
     if as_json:
         show_json(found)
         return
     rows = [
-        (moment(one["at"]), one["id"], one["who"], replay_state(one), f"{one['done']} of {one['total']}", _meant(one))
+        (
+            moment(one["at"]),
+            one["id"],
+            one["action"],
+            one["who"],
+            replay_state(one),
+            f"{one['done']} of {one['total']}",
+            _meant(one),
+        )
         for one in found["replays"]
     ]
-    show_table(["time", "id", "who", "state", "set going", "which"], rows, "no replays")
+    show_table(["time", "id", "what", "who", "state", "how far", "which"], rows, "no replays")
     _more(found["before"])
 
 

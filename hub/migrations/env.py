@@ -3,19 +3,29 @@
 import asyncio
 
 from alembic import context
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import Connection, inspect, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlmodel import SQLModel
 
 import hub.models
 from hub.database import sqlite_engine
 from hub.migrations import LOCK
+from hub.migrations.tables import take
 
 
 def migrate(connection: Connection) -> None:
     context.configure(connection=connection, target_metadata=SQLModel.metadata, render_as_batch=True)
     with context.begin_transaction():
+        if names := to_change(connection):
+            take(connection, *names)
         context.run_migrations()
+
+
+def to_change(connection: Connection) -> list[str]:
+    """The tables, of those that are there, which the migrations to come name in CHANGES: altered, not made, by them."""
+    steps = context.script.iterate_revisions("head", context.get_context().get_current_revision())
+    names = {name for step in steps for name in step.module.CHANGES}
+    return sorted(names & set(inspect(connection).get_table_names()))
 
 
 def migrate_sqlite(url: str) -> None:

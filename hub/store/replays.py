@@ -22,7 +22,11 @@ MOVED = "moved"
 # What waits for a route that is gone from the config, as a filter's status.
 GONE = "gone"
 MOST_COUNTED = 20_000
-GIVEN_BACK = ("status", "error_key", "last_error", "budget", "key_no", "lost", "replay_id")
+GIVEN_BACK = ("status", "error_key", "last_error", "budget", "key_no", "lost", "replay_id", "released_by")
+MOMENTS_GIVEN_BACK = ("next_attempt_at", "released_at")
+# What each action's row is called while it goes on. A worker of an older version knows replays alone, and goes on with
+# whatever is `running`: a cancel must not be.
+GOING_ON = {"replay": "running", "release": "changing", "cancel": "changing"}
 
 
 @dataclass(frozen=True)
@@ -236,15 +240,17 @@ def start(
     found: Filter,
     *,
     total: int,
+    action: str = "replay",
     to_route: str | None = None,
     as_new: bool = False,
     pace: float | None = None,
     most: int | None = None,
 ) -> str:
-    """Begin a replay of what matches now, `total` as `count_going` says; its id.
+    """Begin a replay, release or cancel of what matches now, `total` as `count_going` or `count_open` says; its id.
 
-    The deliveries change batch by batch, in `advance`.
+    The deliveries change batch by batch, in `advance`, or in that of hub.store.changes.
     """
+    total = min(total, most) if most else total
     replay_id = new_id("rpl")
     connection.execute(
         REPLAY.insert().values(
@@ -256,13 +262,16 @@ def start(
             as_new=as_new,
             pace=pace,
             most=most,
-            state="running",
+            action=action,
+            state=GOING_ON[action],
             cursor="",
-            total=min(total, most) if most else total,
+            total=total,
             done=0,
         )
     )
-    audit(connection, now, who, "replay", replay=replay_id, filter=found.as_json(), to=to_route, as_new=as_new)
+    only_of_replays = {"to": to_route, "as_new": as_new} if action == "replay" else {}
+    detail = {"replay": replay_id, "filter": found.as_json(), "count": total, "pace": pace} | only_of_replays
+    audit(connection, now, who, action, **detail)
     return replay_id
 
 
@@ -308,7 +317,14 @@ def replay_event(
 
 
 def running(connection: Connection) -> list[str]:
-    return list(connection.execute(select(REPLAY.c.id).where(REPLAY.c.state == "running")).scalars())
+    """What is not done yet, oldest first: replays, releases and cancels."""
+    found = select(REPLAY.c.id).where(REPLAY.c.state.in_(GOING_ON.values())).order_by(REPLAY.c.id)
+    return list(connection.execute(found).scalars())
+
+
+def lock(connection: Connection, replay_id: str) -> Row[Any]:
+    """A replay's row, which nobody else changes until this transaction ends."""
+    return connection.execute(select(REPLAY).where(REPLAY.c.id == replay_id).with_for_update()).one()
 
 
 def get(connection: Connection, replay_id: str) -> Row[Any] | None:
@@ -334,9 +350,15 @@ def list_replays(connection: Connection, limit: int, before: str | None = None) 
 
 def list_sending(connection: Connection, now: datetime) -> list[Row[Any]]:
     """Replays that are not over, oldest first: still being set going, or spread over a time that goes on."""
-    unfinished = or_(REPLAY.c.state == "running", and_(REPLAY.c.state == "done", REPLAY.c.pace.is_not(None)))
-    rows = connection.execute(select(REPLAY).where(unfinished).order_by(REPLAY.c.id)).all()
-    return [row for row in rows if row.state == "running" or last_due(row) > now]
+    spread = and_(REPLAY.c.action == "replay", REPLAY.c.state == "done", REPLAY.c.pace.is_not(None))
+    going_on = REPLAY.c.state.in_(GOING_ON.values())
+    rows = connection.execute(select(REPLAY).where(or_(going_on, spread)).order_by(REPLAY.c.id)).all()
+    return [row for row in rows if row.state != "done" or last_due(row) > now]
+
+
+def state_of(replay: Row[Any]) -> str:
+    """`running`, `done` or `stopped`, whatever its action."""
+    return "running" if replay.state in GOING_ON.values() else str(replay.state)
 
 
 def last_due(replay: Row[Any]) -> datetime:
@@ -353,15 +375,15 @@ def became(connection: Connection, replay_id: str) -> dict[str, int]:
     return {row.status: row.number for row in rows}
 
 
-def advance(connection: Connection, now: datetime, replay_id: str, terms: dict[str, RouteTerms]) -> set[str]:
-    """Do the next batch of a running replay; the routes that have something due. Ends it when nothing is left."""
-    replay = connection.execute(select(REPLAY).where(REPLAY.c.id == replay_id).with_for_update()).one()
-    if replay.state != "running":
-        return set()
+def advance(connection: Connection, now: datetime, replay: Row[Any], terms: dict[str, RouteTerms]) -> set[str]:
+    """Do the next batch of a running replay; the routes that have something due. Ends it when nothing is left.
+
+    `replay` is its row, locked.
+    """
     if replay.to_route is not None and replay.to_route not in terms:
         # The config has changed since it began: what it did stays, the rest has nowhere to go.
-        connection.execute(update(REPLAY).where(REPLAY.c.id == replay_id).values(state="stopped"))
-        audit(connection, now, replay.who, "replay.stop", replay=replay_id, reason=f"route {replay.to_route} is gone")
+        connection.execute(update(REPLAY).where(REPLAY.c.id == replay.id).values(state="stopped"))
+        audit(connection, now, replay.who, "replay.stop", replay=replay.id, reason=f"route {replay.to_route} is gone")
         return set()
     # However few it may still take: those without a body are passed by, so many in a transaction.
     rows = _next_batch(connection, replay, list(terms))
@@ -376,7 +398,7 @@ def advance(connection: Connection, now: datetime, replay_id: str, terms: dict[s
     ended = len(rows) < BATCH or (replay.most is not None and len(going) >= left)
     connection.execute(
         update(REPLAY)
-        .where(REPLAY.c.id == replay_id)
+        .where(REPLAY.c.id == replay.id)
         .values(
             cursor=rows[-1].id if rows else replay.cursor,
             done=replay.done + len(going),
@@ -475,7 +497,7 @@ def move_away(connection: Connection, row: Row[Any], replay: Row[Any]) -> None:
             error_key=MOVED,
             last_error=reason,
             replay_id=replay.id,
-            before=_before(row),
+            before=before(row),
         )
     )
 
@@ -499,7 +521,7 @@ def again(connection: Connection, row: Row[Any], due: datetime, replay: Row[Any]
             error_key=None,
             last_error=None,
             replay_id=replay.id,
-            before=_before(row),
+            before=before(row),
         )
     )
 
@@ -536,7 +558,8 @@ def _insert_along(
 
 
 def stop(connection: Connection, now: datetime, replay_id: str, who: str) -> int:
-    """Stop a replay: what has not started is as before. How many those were."""
+    """Stop a replay, release or cancel: what has not started is as before. How many those were."""
+    action = lock(connection, replay_id).action
     connection.execute(update(REPLAY).where(REPLAY.c.id == replay_id).values(state="stopped"))
     rows = connection.execute(
         select(DELIVERY).where(DELIVERY.c.replay_id == replay_id).order_by(DELIVERY.c.id).with_for_update()
@@ -551,7 +574,7 @@ def stop(connection: Connection, now: datetime, replay_id: str, who: str) -> int
     for row in rows:
         if row.error_key == MOVED and row.event_id in events:
             _give_back(connection, now, row)
-    audit(connection, now, who, "replay.stop", replay=replay_id, given_back=len(waiting))
+    audit(connection, now, who, f"{action}.stop", replay=replay_id, given_back=len(waiting))
     return len(waiting)
 
 
@@ -560,16 +583,22 @@ def _not_started(row: Row[Any]) -> bool:
     return bool(waits and row.before and row.attempts == row.before["attempts"])
 
 
-def _before(row: Row[Any]) -> dict[str, Any]:
+def before(row: Row[Any]) -> dict[str, Any]:
     """What `stop` gives back; `attempts` tells whether it has started since."""
-    due = None if row.next_attempt_at is None else to_micros(row.next_attempt_at)
-    return {name: getattr(row, name) for name in GIVEN_BACK} | {"attempts": row.attempts, "next_attempt_at": due}
+    moments = {name: getattr(row, name) for name in MOMENTS_GIVEN_BACK}
+    return {
+        **{name: getattr(row, name) for name in (*GIVEN_BACK, "attempts")},
+        **{name: None if moment is None else to_micros(moment) for name, moment in moments.items()},
+    }
 
 
 def _give_back(connection: Connection, now: datetime, row: Row[Any]) -> None:
-    due = row.before["next_attempt_at"]
-    former: dict[str, Any] = {name: row.before[name] for name in GIVEN_BACK}
-    former |= {"next_attempt_at": None if due is None else from_micros(due), "before": None}
+    # One that an older version wrote does not say who had released it.
+    former: dict[str, Any] = {name: row.before[name] for name in GIVEN_BACK if name in row.before}
+    for name in MOMENTS_GIVEN_BACK:
+        if name in row.before:
+            former[name] = None if row.before[name] is None else from_micros(row.before[name])
+    former["before"] = None
     if row.again and (former["status"] == "delivered" or former["error_key"] == "skip"):
         # A repeat came while it waited: as before, it would have been looked at once more.
         former |= fresh_look(connection, now, row)

@@ -1,7 +1,6 @@
 """What a person does to routes and deliveries: pause, resume, test, release, cancel; and the audit of it."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,11 +9,10 @@ from sqlalchemy import Connection, Row, func, select, update
 from hub.clock import new_id
 from hub.store import AUDIT, DELIVERY, ROUTE_STATE, among
 from hub.store.claims import probe_at_once
-from hub.store.reading import PENDING, STUCK, DeliveryFilter, blocked_routes, delivery_conditions, status_conditions
 from hub.store.stats import add_endings
 
-BATCH = 500
 MOST_MENTIONS = 500
+ABOUT_MANY = [f"{action}{end}" for action in ("replay", "release", "cancel") for end in ("", ".stop")]
 
 
 def audit(connection: Connection, now: datetime, who: str, action: str, **detail: Any) -> str:
@@ -43,8 +41,8 @@ def get_audit(connection: Connection, audit_id: str) -> Row[Any] | None:
 
 
 def audit_of_replay(connection: Connection, replay_id: str, since: str) -> list[Row[Any]]:
-    """The lines about a replay, oldest first, looked for among those after the id `since`."""
-    found = select(AUDIT).where(AUDIT.c.id >= since, AUDIT.c.action.in_(("replay", "replay.stop")))
+    """The lines about a replay, release or cancel, oldest first, looked for among those after the id `since`."""
+    found = select(AUDIT).where(AUDIT.c.id >= since, AUDIT.c.action.in_(ABOUT_MANY))
     rows = connection.execute(found.order_by(AUDIT.c.id).limit(MOST_MENTIONS)).all()
     return [row for row in rows if row.detail.get("replay") == replay_id]
 
@@ -93,7 +91,7 @@ def release(connection: Connection, now: datetime, delivery_id: str, who: str) -
     route: str | None = connection.execute(
         update(DELIVERY)
         .where(DELIVERY.c.id == delivery_id, DELIVERY.c.status == "held")
-        .values(**_released(now, who))
+        .values(**released(now, who))
         .returning(DELIVERY.c.route)
     ).scalar()
     if route is not None:
@@ -106,109 +104,27 @@ def cancel(connection: Connection, now: datetime, delivery_ids: Sequence[str], w
     done = connection.execute(
         update(DELIVERY)
         .where(DELIVERY.c.id.in_(delivery_ids), DELIVERY.c.status.in_(("pending", "held")))
-        .values(**_cancelled(who))
+        .values(**cancelled(who))
         .returning(DELIVERY.c.id, DELIVERY.c.route, DELIVERY.c.lease_until)
     ).all()
-    cancelled = sorted(row.id for row in done)
-    for delivery_id in cancelled:
+    ids = sorted(row.id for row in done)
+    for delivery_id in ids:
         audit(connection, now, who, "cancel", delivery=delivery_id)
     # One under way is counted when its attempt ends: it may still be delivered.
     add_endings(connection, now, [(row.route, "skipped") for row in done if row.lease_until is None])
-    return cancelled
+    return ids
 
 
-def _released(now: datetime, who: str) -> dict[str, Any]:
+def released(now: datetime, who: str) -> dict[str, Any]:
+    """What releasing a held delivery changes in its row."""
     fresh = {"status": "pending", "next_attempt_at": now, "released_by": who, "released_at": now}
     return fresh | {"error_key": None, "last_error": None}
 
 
-def _cancelled(who: str) -> dict[str, Any]:
+def cancelled(who: str) -> dict[str, Any]:
+    """What cancelling a delivery changes in its row."""
     reason = f"cancelled by {who}"
     return {"status": "skipped", "next_attempt_at": None, "error_key": "cancelled", "last_error": reason}
-
-
-@dataclass(frozen=True)
-class Bulk:
-    """A release or cancel of many and how far it is: `count` were changed, up to the id `cursor`, on `routes`.
-
-    `filter` is what the audit keeps of it.
-    """
-
-    action: str
-    who: str
-    found: DeliveryFilter
-    filter: dict[str, Any]
-    cursor: str = ""
-    count: int = 0
-    routes: frozenset[str] = frozenset()
-    audit_id: str | None = None
-    ended: bool = False
-
-
-def count_open(connection: Connection, action: str, found: DeliveryFilter, configured: Collection[str]) -> int:
-    """How many deliveries a release (of what is held) or a cancel (of what is pending or held) would change."""
-    held_up = blocked_routes(connection, configured)
-    return sum(
-        connection.execute(select(func.count()).select_from(DELIVERY).where(*each)).scalar_one()
-        for each in _open_conditions(action, found, held_up)
-    )
-
-
-def _open_conditions(action: str, found: DeliveryFilter, held_up: dict[str, str]) -> list[list[Any]]:
-    """Conditions that together make what is meant; each list goes by one index."""
-    held = [STUCK, DELIVERY.c.status == "held"]
-    each: list[list[Any]] = []
-    if action == "release":
-        each = [held] if found.status in {None, "held"} else []
-    elif found.status is None:
-        each = [[PENDING], held]
-    elif found.status not in {"delivered", "dead", "skipped"}:
-        each = status_conditions(found.status, held_up)
-    return [[*one, *delivery_conditions(found)] for one in each]
-
-
-def change_some(connection: Connection, now: datetime, bulk: Bulk, configured: Collection[str]) -> Bulk:
-    """Release or cancel the next few that are meant, in the order of their ids; how far it is then.
-
-    All batches share one line in the audit.
-    """
-    held_up = blocked_routes(connection, configured)
-    ids: list[str] = []
-    for each in _open_conditions(bulk.action, bulk.found, held_up):
-        query = select(DELIVERY.c.id).where(*each, DELIVERY.c.id > bulk.cursor).order_by(DELIVERY.c.id).limit(BATCH)
-        ids += connection.execute(query).scalars()
-    ids = sorted(ids)[:BATCH]
-    release_them = bulk.action == "release"
-    done = connection.execute(
-        update(DELIVERY)
-        .where(DELIVERY.c.id.in_(ids), DELIVERY.c.status.in_(("held",) if release_them else ("pending", "held")))
-        .values(**(_released(now, bulk.who) if release_them else _cancelled(bulk.who)))
-        .returning(DELIVERY.c.route, DELIVERY.c.lease_until)
-    ).all()
-    if not release_them:
-        add_endings(connection, now, [(row.route, "skipped") for row in done if row.lease_until is None])
-    so_far = replace(
-        bulk,
-        cursor=ids[-1] if ids else bulk.cursor,
-        count=bulk.count + len(done),
-        routes=bulk.routes | {row.route for row in done},
-        ended=len(ids) < BATCH,
-    )
-    return replace(so_far, audit_id=_audit_bulk(connection, now, so_far)) if done else so_far
-
-
-def _audit_bulk(connection: Connection, now: datetime, bulk: Bulk) -> str:
-    detail = {"filter": bulk.filter, "count": bulk.count}
-    if bulk.audit_id is None:
-        return audit(connection, now, bulk.who, bulk.action, **detail)
-    connection.execute(update(AUDIT).where(AUDIT.c.id == bulk.audit_id).values(detail=detail))
-    return bulk.audit_id
-
-
-def open_ids(connection: Connection, route: str) -> list[str]:
-    """The pending and held deliveries of a route."""
-    found = select(DELIVERY.c.id).where(DELIVERY.c.route == route, among(DELIVERY.c.status, "pending", "held"))
-    return list(connection.execute(found).scalars())
 
 
 def states(connection: Connection) -> dict[str, Row[Any]]:

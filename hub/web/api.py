@@ -4,7 +4,7 @@ Each takes the Hub and JSON-able arguments and returns JSON-able data: times in 
 done is a CommandError; arguments that make no sense are a WrongUsage.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,7 +35,6 @@ from hub.store.events import get_repeat
 from hub.store.reading import DeliveryFilter, EventFilter
 from hub.store.refusals import get_refused, list_refused
 from hub.store.replays import Filter
-from hub.store.routes import Bulk
 from hub.store.sessions import end_all
 from hub.trying import Finding, check_route, told
 from hub.units import parse_duration
@@ -52,15 +51,18 @@ Status = Literal["pending", "held", "delivered", "dead", "skipped", "paused", "b
 Done = Literal["delivered", "dead", "skipped", "gone"]
 Came = Literal["dead", "held", "pending", "delivered", "not_taken"]
 LARGEST = 2**63 - 1
+# One of these must be given, or all that there is would be meant.
+NARROWING = ("ids", "status", "route", "entity", "error_key", "since")
 EARLIEST, LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 MOST_LISTED = 1000
 # One a day: what is slower has due times that no clock knows.
 SLOWEST_PACE = 1 / 86_400
+Pace = Annotated[float, Field(ge=SLOWEST_PACE, le=10_000)]
 REFUSED_SHOWN = (
     "id", "at", "store", "status", "reason", "details", "remote", "signed", "cut", "event_id",
 )  # fmt: skip
 AUDIT_SHOWN = ("id", "at", "who", "action", "detail")
-REPLAY_SHOWN = ("id", "who", "at", "to_route", "as_new", "pace", "most", "state", "total", "done")
+REPLAY_SHOWN = ("id", "action", "who", "at", "to_route", "as_new", "pace", "most", "total", "done")
 
 log = structlog.get_logger()
 
@@ -114,20 +116,25 @@ class DeliveriesWanted(Listed):
     before: Annotated[str, _page_of("dlv")] | None = None
 
 
-class ReplayWanted(Arguments):
-    """Which deliveries to send again. `ids` are deliveries' or events'; `limit` the most of them.
-
-    `to_route`: their events along that route, whatever its conditions.
-    """
+class Matching(Arguments):
+    """Which deliveries are meant, by id or by what they have in common."""
 
     ids: tuple[str, ...] = ()
-    status: Done | None = None
     route: str | None = None
     store: str | None = None
     entity: str | None = None
     error_key: str | None = None
     since: str | None = None
     until: str | None = None
+
+
+class ReplayWanted(Matching):
+    """Which deliveries to send again. `ids` are deliveries' or events'; `limit` the most of them.
+
+    `to_route`: their events along that route, whatever its conditions.
+    """
+
+    status: Done | None = None
     limit: int | None = Field(None, ge=1)
     to_route: str | None = None
 
@@ -136,7 +143,21 @@ class ReplayStarted(ReplayWanted):
     """`pace` in deliveries a second; `as_new` sends again what was sent before."""
 
     as_new: bool = False
-    pace: float | None = Field(None, ge=SLOWEST_PACE, le=10_000)
+    pace: Pace | None = None
+    who: str = "local"
+
+
+class OpenWanted(Matching):
+    """Which held or pending deliveries to release or cancel."""
+
+    action: Literal["release", "cancel"]
+    status: Status | None = None
+
+
+class OpenStarted(OpenWanted):
+    """`pace` in deliveries a second."""
+
+    pace: Pace | None = None
     who: str = "local"
 
 
@@ -151,10 +172,9 @@ class RouteWanted(Arguments):
 
 
 class Cancelled(Arguments):
-    """Deliveries by id, or all that is open on a route."""
+    """Deliveries by id."""
 
-    ids: tuple[str, ...] = ()
-    route: str | None = None
+    ids: tuple[str, ...] = Field(min_length=1)
     who: str = "local"
 
 
@@ -189,21 +209,6 @@ class EventReplayed(OneId):
 
     routes: tuple[str, ...] = Field(min_length=1)
     as_new: bool = False
-    who: str = "local"
-
-
-class OpenWanted(Arguments):
-    """Which held or pending deliveries to release or cancel, by id or by what they have in common."""
-
-    action: Literal["release", "cancel"]
-    ids: tuple[str, ...] = ()
-    status: Status | None = None
-    route: str | None = None
-    store: str | None = None
-    entity: str | None = None
-    error_key: str | None = None
-    since: str | None = None
-    until: str | None = None
     who: str = "local"
 
 
@@ -299,16 +304,19 @@ async def events(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
             rows, following = reading.list_events_by_outcome(
                 connection, found, asked.outcome, hub.config.routes, asked.limit, asked.before
             )
-        taken = reading.deliveries_of(connection, [row.id for row in rows])
-        blocked = reading.blocked_routes(connection, hub.config.routes)
-        by_event: dict[str, list[dict[str, Any]]] = {row.id: [] for row in rows}
-        for row in taken:
-            shown = delivery_json(row, blocked)
-            by_event[row.event_id].append({name: shown[name] for name in ("id", "route", "status")})
-        listed = [event_json(row) | {"deliveries": by_event[row.id]} for row in rows]
-        return {"events": listed, "before": following}
+        return {"events": with_deliveries(connection, rows, hub.config.routes), "before": following}
 
     return await hub.database.read(read)
+
+
+def with_deliveries(connection: Connection, rows: list[Row[Any]], configured: Collection[str]) -> list[dict[str, Any]]:
+    """Events, each with its deliveries' ids, routes and statuses."""
+    blocked = reading.blocked_routes(connection, configured)
+    by_event: dict[str, list[dict[str, Any]]] = {row.id: [] for row in rows}
+    for row in reading.deliveries_of(connection, list(by_event)):
+        shown = delivery_json(row, blocked)
+        by_event[row.event_id].append({name: shown[name] for name in ("id", "route", "status")})
+    return [event_json(row) | {"deliveries": by_event[row.id]} for row in rows]
 
 
 async def deliveries(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -385,22 +393,19 @@ async def explain(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     return await hub.database.read(read)
 
 
-def filter_of(asked: ReplayWanted, now: datetime) -> Filter:
-    """The filter of a replay, with its times fixed. One that would take everything is refused."""
-    if asked.status == replays.GONE and asked.to_route is None:
+def filter_of(asked: ReplayWanted | OpenWanted, now: datetime) -> Filter:
+    """The filter of a replay, release or cancel, with its times fixed. One that would take everything is refused."""
+    if isinstance(asked, ReplayWanted) and asked.status == replays.GONE and asked.to_route is None:
         raise WrongUsage("status gone: say along which route they go, with --to")
-    if not (asked.ids or asked.status or asked.route or asked.entity or asked.error_key or asked.since):
-        raise WrongUsage("say which: ids, or one of status, route, entity, error_key, since")
-    return Filter(
-        ids=asked.ids,
-        status=asked.status,
-        route=asked.route,
-        store=asked.store,
-        entity=asked.entity,
-        error_key=asked.error_key,
-        since=moment_of(asked.since, now),
-        until=moment_of(asked.until, now),
-    )
+    if not any(getattr(asked, name) for name in NARROWING):
+        raise WrongUsage(f"say which: ids, or one of {', '.join(NARROWING[1:])}")
+    given = asked.model_dump(include=Matching.model_fields.keys() | {"status"})
+    return Filter(**given | {name: moment_of(given[name], now) for name in ("since", "until")})
+
+
+def filter_json(found: Filter) -> dict[str, Any]:
+    """The parts of a filter that are given."""
+    return {name: plain(value) for name, value in asdict(found).items() if value}
 
 
 async def replay_preview(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -410,9 +415,9 @@ async def replay_preview(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     found = filter_of(asked, now)
     unknown = await hub.database.read(lambda connection: reading.unknown_ids(connection, asked.ids))
     preview = await replay.preview_replay(hub, found, asked.limit, asked.to_route)
-    exact = {name: plain(value) for name, value in asdict(found).items() if value}
     why = replay.without_body(preview.dropped, hub.config.keep) if preview.dropped else None
-    return {"filter": {"until": plain(now)} | exact, "unknown": unknown, "why_dropped": why} | asdict(preview)
+    exact = {"until": plain(now)} | filter_json(found)
+    return {"filter": exact, "unknown": unknown, "why_dropped": why} | asdict(preview)
 
 
 async def replay_start(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -432,7 +437,7 @@ async def replay_advance(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 async def replay_get(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
-    """A replay: its filter, state (`running`, `done`, `stopped`), and how many of how many are written."""
+    """A replay, or a release or cancel of many: its filter, state, and how many of how many are written."""
     replay_id = wanted(OneId, arguments).id
     row = await hub.database.read(lambda connection: replays.get(connection, replay_id))
     if row is None:
@@ -448,10 +453,9 @@ async def replay_event(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def replay_json(row: Any) -> dict[str, Any]:
-    """A replay; `last_due` is when the last of a paced one is due."""
-    found = asdict(Filter.from_json(row.filter))
-    last = {"last_due": plain(replays.last_due(row)) if row.pace else None}
-    return chosen(row, REPLAY_SHOWN) | last | {"filter": {name: plain(value) for name, value in found.items() if value}}
+    """A replay, release or cancel (`action`), `running`, `done` or `stopped`; the last of a paced one is `last_due`."""
+    more = {"state": replays.state_of(row), "last_due": plain(replays.last_due(row)) if row.pace else None}
+    return chosen(row, REPLAY_SHOWN) | more | {"filter": filter_json(Filter.from_json(row.filter))}
 
 
 async def replay_list(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -488,15 +492,8 @@ async def release(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 async def cancel(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Skip deliveries, by id or all that is open on a route.
-
-    `cancelled`, `untouched` which were not open, and `unknown` which are no deliveries.
-    """
+    """Skip deliveries by id: `cancelled`, `untouched` which were not open, and `unknown` which are no deliveries."""
     asked = wanted(Cancelled, arguments)
-    if bool(asked.ids) == (asked.route is not None):
-        raise WrongUsage("name deliveries by id, or one route")
-    if asked.route is not None:
-        return {"cancelled": await replay.cancel_route(hub, asked.who, asked.route), "untouched": [], "unknown": []}
     done = await replay.cancel_deliveries(hub, asked.who, asked.ids)
     there = await hub.database.read(lambda connection: reading.known_deliveries(connection, asked.ids))
     return {
@@ -506,31 +503,20 @@ async def cancel(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def open_filter(asked: OpenWanted, now: datetime) -> DeliveryFilter:
-    """The filter of a release or cancel, with its times fixed. One that would take everything is refused."""
-    if not (asked.ids or asked.status or asked.route or asked.entity or asked.error_key or asked.since):
-        raise WrongUsage("say which: ids, or one of status, route, entity, error_key, since")
-    return DeliveryFilter(
-        asked.status, asked.route, asked.store, asked.entity, asked.error_key,
-        moment_of(asked.since, now), moment_of(asked.until, now), asked.ids,
-    )  # fmt: skip
-
-
 async def open_preview(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
-    """How many a release or cancel would change; `filter` has its times fixed, so that `open.change` takes the same."""
+    """How many a release or cancel would change; `filter` has its times fixed, so that `open.start` takes the same."""
     asked = wanted(OpenWanted, arguments)
     now = hub.now()
-    found = open_filter(asked, now)
-    exact = {name: plain(value) for name, value in asdict(found).items() if value}
-    return {"filter": {"until": plain(now)} | exact, "count": await replay.count_open(hub, asked.action, found)}
+    found = filter_of(asked, now)
+    exact = {"until": plain(now)} | filter_json(found)
+    return {"filter": exact, "count": await replay.count_open(hub, asked.action, found)}
 
 
-async def open_change(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Release what is held, or cancel what is pending or held, of all that match: `count` were changed."""
-    asked = wanted(OpenWanted, arguments)
-    found = open_filter(asked, hub.now())
-    kept = {name: plain(value) for name, value in asdict(found).items() if value}
-    return {"count": await replay.change_matching(hub, Bulk(asked.action, asked.who, found, kept))}
+async def open_start(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Begin to release what is held, or to cancel what is pending or held, of all that match; goes on as a replay."""
+    asked = wanted(OpenStarted, arguments)
+    found = filter_of(asked, hub.now())
+    return await replay_get(hub, {"id": await replay.start_change(hub, asked.action, asked.who, found, asked.pace)})
 
 
 async def try_route(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -591,7 +577,8 @@ def backup_json(copy: Copy) -> dict[str, Any]:
 
 def contents_json(found: Contents) -> dict[str, Any]:
     """The schema's version, the number of `events`, when the `newest` came, deliveries `pending` and `held`."""
-    return {name: plain(value) for name, value in asdict(found).items()}
+    contents: dict[str, Any] = plain(asdict(found))
+    return contents
 
 
 async def login_link(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -649,7 +636,7 @@ OPERATIONS: dict[str, Operation] = {
     "release": release,
     "cancel": cancel,
     "open.preview": open_preview,
-    "open.change": open_change,
+    "open.start": open_start,
     "test": try_route,
     "audit": audit,
     "refused": refused,

@@ -31,8 +31,10 @@ LONGEST_COUNT = 9
 
 FLASHES = {
     "replayed": "The replay has begun.",
-    "stopped": "The replay was stopped. {n} that had not started are as they were before.",
+    "stopped": "It was stopped. {n} that had not started are as they were before.",
     "released": "{n} released.",
+    "releasing": "The release has begun.",
+    "cancelling": "The cancelling has begun.",
     "cancelled": "{n} cancelled. One under way runs to its end.",
     "paused": "The route is paused. What comes for it waits.",
     "paused-before": "The route was paused already.",

@@ -20,6 +20,9 @@ TOO_LONG = BEHIND_AFTER
 CAUSES = REFUSAL_CAUSES
 
 
+REPLAY_TOLD = ("id", "action", "who", "at", "done", "total")
+
+
 @dataclass(frozen=True)
 class Findings:
     """What was read at one moment: the database's numbers, Redis, and this process's writer.
@@ -51,6 +54,7 @@ async def status(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
         "workers": [plain(dict(row._mapping)) for row in numbers.workers],
         "refused_24h": numbers.refused,
         "dead": [plain(dict(row._mapping)) for row in numbers.dead],
+        "replays": [plain({name: row._mapping[name] for name in REPLAY_TOLD}) for row in found.replays],
         "redis": {"away_since": plain(hub.bells.away_since), "answers": found.redis is None},
     }
 
@@ -185,12 +189,12 @@ def notes(found: Findings) -> Iterator[str]:
 
 
 def replay_note(row: Row[Any]) -> str:
-    """A replay that is not over: still being set going, or spread over time."""
-    if row.state == "running":
-        far = f"has set {row.done} of {row.total} going"
-    else:
+    """A replay, release or cancel that is not over: still going on, or spread over time."""
+    if row.state == "done":
         far = f"spreads {row.done} until {spoken(replays.last_due(row))}"
-    return f"replay {row.id} of {row.who} {far}; `hub replay --stop {row.id}` stops it"
+    else:
+        far = f"has come to {row.done} of {row.total}"
+    return f"{row.action} {row.id} of {row.who} {far}; `hub replay --stop {row.id}` stops it"
 
 
 def routes_json(hub: Hub, found: Findings) -> dict[str, Any]:

@@ -72,6 +72,7 @@ def pages(scene: Scene) -> dict[str, Shown]:
         "deliveries": Shown("/deliveries"),
         "deliveries-dead": Shown("/deliveries?status=dead"),
         "preview-replay": Shown("/deliveries/preview?all=replay&status=dead&route=erp"),
+        "preview-release": Shown("/deliveries/preview?all=release&status=held&route=reorder"),
         "preview-cancel": Shown("/deliveries/preview?all=cancel&status=paused&route=warehouse"),
         "replays": Shown("/replays"),
         "replay": Shown(f"/replays/{scene.replay}"),

@@ -94,7 +94,7 @@ async def test_five_hundred_dead_ones_are_replayed_and_stopped_half_way(chromium
         # It goes on by itself: deliveries arrive, and the page says so.
         await expect(page.locator(".chip.delivered")).to_be_visible(timeout=WAIT)
         await page.get_by_role("button", name="Stop").click()
-        await expect(page.get_by_text("It was stopped.")).to_be_visible(timeout=WAIT)
+        await expect(page.locator(".flash", has_text="It was stopped.")).to_be_visible(timeout=WAIT)
         sent = len(sink.received) - MANY
         assert 0 < sent < MANY
         await eventually(lambda: settled(page, url, sink), 60)

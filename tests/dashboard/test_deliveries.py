@@ -1,5 +1,6 @@
 """`/deliveries`, previews of what is done to many, and replays: what is shown is what is done, and written down."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -204,7 +205,7 @@ async def preview_and_do(browser: Browser, verb: str, query: str) -> Page:
 
 async def test_release_of_all_that_match_in_batches(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line in the audit with the filter and the whole count; others stay; nothing is released twice."""
-    monkeypatch.setattr("hub.store.routes.BATCH", 3)
+    monkeypatch.setattr("hub.store.changes.BATCH", 3)
     held = await held_ones(lab, 8)
     (dead,) = await died(lab, 1)
     async with looking(lab.hub) as browser:
@@ -212,32 +213,111 @@ async def test_release_of_all_that_match_in_batches(lab: Lab, monkeypatch: pytes
         assert "Release 8 deliveries?" in page.text
         lab.later(10)
         (late,) = await held_ones(lab, 1)
-        assert "8 released." in (await browser.submit(page, "/deliveries/release")).text
+        shown = await browser.submit(page, "/deliveries/release")
+        assert "The release has begun." in shown.text
+        assert "3 of 8 released, 0 ended" in shown.text
+        assert await advance_replays(lab.hub) == 1
+        assert await advance_replays(lab.hub) == 0
+        assert "8 of 8 released" in (await browser.get(str(shown.url.path))).text
         assert "0 released." in (await browser.submit(page, "/deliveries/release")).text
     rows = [await lab.delivery(one) for one in held]
     assert {(row.status, row.released_by) for row in rows} == {("pending", "asha")}
     assert [(await lab.delivery(one)).status for one in (dead, late)] == ["dead", "held"]
-    (line,) = await lab.rows(AUDIT)
+    line, nothing = await lab.rows(AUDIT)
     assert (line.who, line.action, line.detail["count"]) == ("asha", "release", 8)
+    assert nothing.detail["count"] == 0
     assert line.detail["filter"]["status"] == "held"
     assert line.detail["filter"]["route"] == "one"
 
 
 async def test_cancel_of_all_that_match(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a paused route what waits; of any status pending and held; dead and delivered stay."""
-    monkeypatch.setattr("hub.store.routes.BATCH", 2)
+    monkeypatch.setattr("hub.store.changes.BATCH", 2)
     async with open_lab(tmp_path, database_url, {"one": route(), "two": route()}) as lab, looking(lab.hub) as browser:
         await held_ones(lab, 3)
         await lab.orders(2)
         await pause_route(lab.hub, "ravi", "two", None)
-        assert "5 cancelled." in (await preview_and_do(browser, "cancel", "status=paused")).text
+        assert "The cancelling has begun." in (await preview_and_do(browser, "cancel", "status=paused")).text
+        while await advance_replays(lab.hub):
+            pass
         assert {row.route for row in await lab.rows(DELIVERY, DELIVERY.c.status == "skipped")} == {"two"}
-        assert "5 cancelled." in (await preview_and_do(browser, "cancel", "route=one")).text
+        begun = await preview_and_do(browser, "cancel", "route=one")
+        assert "2 of 5 cancelled" in begun.text
+        while await advance_replays(lab.hub):
+            pass
+        assert "5 of 5 cancelled" in (await browser.get(str(begun.url.path))).text
         reasons = {row.last_error for row in await lab.rows(DELIVERY)}
         assert reasons == {"cancelled by asha"}
         assert "Nothing would be cancelled" in (await browser.get("/deliveries/preview?all=cancel&route=one")).text
         lines = [line.detail["count"] for line in await lab.rows(AUDIT, AUDIT.c.action == "cancel")]
         assert lines == [5, 5]
+
+
+async def test_a_release_at_a_pace_is_stopped_half_way(lab: Lab) -> None:
+    """So many a second, one line in the audit each; stopped, what has not started is held as before, by nobody."""
+    held = await held_ones(lab, 6)
+    before = {row.id: row for row in await lab.rows(DELIVERY)}
+    async with looking(lab.hub) as browser:
+        page = await browser.get("/deliveries/preview?all=release&status=held")
+        begun = await browser.submit(page, "/deliveries/release", pace="0.5")
+        assert "1 of 6 released, 0 ended" in begun.text
+        assert "0.5 a second" in begun.text
+        assert re.search(
+            r"Under way Release of 6 by asha since [^:]+:\d\d:\d\d UTC: 1 so far", (await browser.get("/")).text
+        )
+        await lab.finish(await lab.claim_one("one", limit=1), Receipt("yes"))
+        lab.later(2)
+        assert await advance_replays(lab.hub) == 1
+        assert await advance_replays(lab.hub) == 0
+        lab.later(2)
+        await advance_replays(lab.hub)
+        shown = await browser.get(str(begun.url.path))
+        assert "3 of 6 released, 1 ended" in shown.text
+        stopped = await browser.submit(shown, f"{begun.url.path}/stop")
+        assert "It was stopped. 2 that had not started are as they were before." in stopped.text
+        lab.later(100)
+        assert await advance_replays(lab.hub) == 0
+    after = {row.id: row for row in await lab.rows(DELIVERY)}
+    assert after[held[0]].status == "delivered"
+    assert [after[one] for one in held[1:]] == [before[one] for one in held[1:]]
+    lines = [(line.action, line.detail.get("count"), line.detail.get("given_back")) for line in await lab.rows(AUDIT)]
+    assert lines == [("release", 6, None), ("release.stop", None, 2)]
+
+
+async def test_a_cancel_at_a_pace_is_stopped_half_way(lab: Lab) -> None:
+    """What is cancelled stays so, the rest goes on as if nothing had been."""
+    rows = await lab.orders(5)
+    async with looking(lab.hub) as browser:
+        page = await browser.get("/deliveries/preview?all=cancel&status=pending&route=one")
+        begun = await browser.submit(page, "/deliveries/cancel", pace="1")
+        lab.later(1)
+        await advance_replays(lab.hub)
+        shown = await browser.get(str(begun.url.path))
+        assert "2 of 5 cancelled" in shown.text
+        stopped = await browser.submit(shown, f"{begun.url.path}/stop")
+        assert "What is not cancelled yet stays as it is." in stopped.text
+        assert not [one for one in stopped.all("form") if one.get("action", "").endswith("/stop")]
+        assert "cancel.stop" in stopped.text
+        listed = (await browser.get("/replays")).text
+        assert "Cancel" in listed
+        assert "2 of 5" in listed
+    assert [(await lab.delivery(row.id)).status for row in rows] == ["skipped"] * 2 + ["pending"] * 3
+
+
+async def test_a_release_takes_no_more_than_were_shown(lab: Lab) -> None:
+    """What comes to be held while it goes on was in no count."""
+    held = await held_ones(lab, 2)
+    (late,) = await lab.orders(1)
+    async with looking(lab.hub) as browser:
+        page = await browser.get("/deliveries/preview?all=release&route=one")
+        begun = await browser.submit(page, "/deliveries/release", pace="1")
+        claims = {one.delivery.id: one for one in (await lab.claim()).claims}
+        await lab.finish(claims[held[0]], Receipt("yes"))
+        await lab.finish(claims[late.id], Hold("ask"))
+        lab.later(100)
+        await advance_replays(lab.hub)
+        assert "2 of 2 released" in (await browser.get(str(begun.url.path))).text
+    assert [(await lab.delivery(one)).status for one in (*held, late.id)] == ["delivered", "pending", "held"]
 
 
 async def test_one_is_released_and_cancelled_from_its_event(lab: Lab) -> None:
@@ -250,8 +330,13 @@ async def test_one_is_released_and_cancelled_from_its_event(lab: Lab) -> None:
         assert (done.url.path, "1 released." in done.text) == (f"/events/{event}", True)
         preview = await browser.get(f"/deliveries/preview?action=cancel&id={second}&event=//evil.example")
         done = await browser.submit(preview, "/deliveries/cancel")
-        assert done.url.path == "/deliveries"
-    assert [(await lab.delivery(one)).status for one in (first, second)] == ["pending", "skipped"]
+        assert done.url.path.startswith("/replays/rpl_")
+        preview = await browser.get(f"/deliveries/preview?action=cancel&id={first}&event={event}")
+        assert "1 cancelled." in (await browser.submit(preview, "/deliveries/cancel")).text
+        assert "is not pending or held any more" in (await browser.submit(preview, "/deliveries/cancel", 409)).text
+    lines = {(line.action, line.detail.get("delivery")) for line in await lab.rows(AUDIT)}
+    assert {("release", first), ("cancel", first)} < lines
+    assert [(await lab.delivery(one)).status for one in (first, second)] == ["skipped", "skipped"]
 
 
 async def test_one_under_way_ends_as_it_ends(lab: Lab) -> None:

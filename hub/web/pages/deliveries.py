@@ -11,6 +11,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hub.errors import CommandError
+from hub.runtime import Hub
 from hub.web import api
 from hub.web.pages.asked import (
     Form,
@@ -135,22 +137,33 @@ def given(form: Form) -> dict[str, Any]:
 
 
 async def release(request: Request) -> Response:
-    return await change(request, "release", "released")
+    return await change(request, "release")
 
 
 async def cancel(request: Request) -> Response:
-    return await change(request, "cancel", "cancelled")
+    return await change(request, "cancel")
 
 
-async def change(request: Request, verb: str, done: str) -> Response:
-    """Do it to all that match; then show where it was asked for."""
+async def change(request: Request, verb: str) -> Response:
+    """Begin it for all that match, and show how far it is; one that was asked for on its event's page ends there."""
     form = await form_of(request)
-    changed = await api.open_change(hub_of(request), given(form) | {"action": verb, "who": person_of(request).name})
+    who, ids = {"who": person_of(request).name}, form.getlist("ids")
     event = event_of(form)
-    if event is not None:
-        return see(f"/events/{event}", done=done, n=changed["count"])
-    kept = filled(form, "status", "route", "store", "entity", "error_key")
-    return see("/deliveries", **kept, done=done, n=changed["count"])
+    if event is not None and len(ids) == 1:
+        await ONE[verb](hub_of(request), ids[0], who)
+        return see(f"/events/{event}", done=ENDED[verb], n=1)
+    begun = await api.open_start(hub_of(request), given(form) | who | {"action": verb, "pace": pace_of(form)})
+    done = BEGUN[verb] if begun["state"] == "running" else ENDED[verb]
+    return see(f"/replays/{begun['id']}", done=done, n=begun["done"])
+
+
+async def release_one(hub: Hub, delivery_id: str, who: dict[str, str]) -> None:
+    await api.release(hub, {"id": delivery_id} | who)
+
+
+async def cancel_one(hub: Hub, delivery_id: str, who: dict[str, str]) -> None:
+    if not (await api.cancel(hub, {"ids": (delivery_id,)} | who))["cancelled"]:
+        raise CommandError(f"{delivery_id} is not pending or held any more, so it was not cancelled")
 
 
 def event_of(values: Mapping[str, str]) -> str | None:
@@ -179,6 +192,9 @@ def pace_of(form: Form) -> float | None:
         raise api.WrongUsage("pace: must be a number of deliveries a second, or empty") from None
 
 
+ONE = {"release": release_one, "cancel": cancel_one}
+BEGUN = {"release": "releasing", "cancel": "cancelling"}
+ENDED = {"release": "released", "cancel": "cancelled"}
 ROUTES = [
     page("/deliveries", index),
     operator_page("/deliveries/preview", preview),

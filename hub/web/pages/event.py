@@ -16,7 +16,7 @@ from hub.web import api
 from hub.web.explain import Surroundings, explained, not_taken, surroundings
 from hub.web.pages.asked import accepted, action, form_of, hub_of, missing, operator_page, page, path_of, see
 from hub.web.pages.events import webhook_url
-from hub.web.pages.live import marks_of, stream_of_one
+from hub.web.pages.live import event_mark, stream_of_one
 from hub.web.people import person_of
 from hub.web.plain import held_by, whole_event_json
 from hub.web.rendering import render
@@ -84,7 +84,7 @@ async def found(hub: Hub, event_id: str) -> tuple[WholeEvent, Surroundings, str]
         if whole is None:
             return None
         around = surroundings(connection, now, hub.config, whole)
-        return whole, around, marks_of(connection, [event_id])[event_id]
+        return whole, around, event_mark(one.delivery for one in whole.deliveries)
 
     all_of_it = await hub.database.read(read)
     if all_of_it is None:

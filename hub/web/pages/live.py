@@ -6,14 +6,14 @@ only says that it changed, and the page is fetched again. Without the script eve
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 import structlog
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -22,8 +22,8 @@ from hub.errors import HubError
 from hub.runtime import Hub
 from hub.store import reading, replays
 from hub.store.reading import EventFilter
+from hub.web.api import with_deliveries
 from hub.web.pages.asked import hub_of, path_of, query_of
-from hub.web.plain import delivery_json, event_json
 from hub.web.rendering import fragment
 
 LOOK_EVERY = 1.0
@@ -154,25 +154,34 @@ def takes(wanted: str | None, kind: str) -> bool:
 
 def newest_events(connection: Connection, configured: list[str]) -> list[dict[str, Any]]:
     """The newest events, each with its deliveries, as the list shows them."""
-    rows = reading.list_events(connection, EventFilter(), NEWEST)
-    blocked = reading.blocked_routes(connection, configured)
-    events = {row.id: event_json(row) | {"deliveries": []} for row in rows}
-    for row in reading.deliveries_of(connection, list(events)):
-        events[row.event_id]["deliveries"].append(delivery_json(row, blocked))
-    return list(events.values())
+    return with_deliveries(connection, reading.list_events(connection, EventFilter(), NEWEST), configured)
 
 
 def marks_of(connection: Connection, keys: list[str]) -> dict[str, str]:
     """Of each event or replay a mark that changes when it does."""
-    events = [key for key in keys if not key.startswith(REPLAY)]
-    found: dict[str, list[Any]] = {key: [] for key in keys}
-    for row in reading.deliveries_of(connection, events):
-        found[row.event_id].append((row.id, row.status, row.attempts, row.next_attempt_at, row.lease_until))
+    events: dict[str, list[Row[Any]]] = {key: [] for key in keys if not key.startswith(REPLAY)}
+    for row in reading.deliveries_of(connection, list(events)):
+        events[row.event_id].append(row)
+    found = {key: event_mark(rows) for key, rows in events.items()}
     for key in set(keys) - set(events):
         replay = replays.get(connection, key)
         if replay is not None:
-            found[key] = [replay.state, replay.done, *sorted(replays.became(connection, key).items())]
-    return {key: hashlib.sha256(repr(state).encode()).hexdigest()[:16] for key, state in found.items()}
+            found[key] = replay_mark(replay, replays.became(connection, key))
+    return found
+
+
+def event_mark(deliveries: Iterable[Row[Any]]) -> str:
+    """A mark that changes when one of an event's deliveries does."""
+    return _mark(sorted((row.id, row.status, row.attempts, row.next_attempt_at, row.lease_until) for row in deliveries))
+
+
+def replay_mark(replay: Row[Any], became: dict[str, int]) -> str:
+    """A mark that changes when a replay is further, or one of its deliveries."""
+    return _mark([replay.state, replay.done, *sorted(became.items())])
+
+
+def _mark(state: list[Any]) -> str:
+    return hashlib.sha256(repr(state).encode()).hexdigest()[:16]
 
 
 def message(kind: str, data: Any) -> bytes:

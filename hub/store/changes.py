@@ -1,0 +1,93 @@
+"""Releases and cancels of many: each a row of Replay, done in batches, with a pace, and stopped half-way.
+
+A stop of a release holds again what has not started (hub.store.replays.stop); that of a cancel leaves the rest alone.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from math import floor
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select, update
+
+from hub.store import DELIVERY, REPLAY
+from hub.store.reading import PENDING, STUCK, DeliveryFilter, blocked_routes, delivery_conditions, status_conditions
+from hub.store.replays import BATCH, Filter, before
+from hub.store.routes import cancelled, released
+from hub.store.stats import add_endings
+
+
+@dataclass(frozen=True)
+class Step:
+    """One batch of a change: the routes on which something is due now, and whether more can be done at once."""
+
+    due: frozenset[str]
+    more: bool
+
+
+def count_open(connection: Connection, action: str, found: Filter, configured: Collection[str]) -> int:
+    """How many deliveries a release (of what is held) or a cancel (of what is pending or held) would change."""
+    held_up = blocked_routes(connection, configured)
+    return sum(
+        connection.execute(select(func.count()).select_from(DELIVERY).where(*each)).scalar_one()
+        for each in _open_conditions(action, found, held_up)
+    )
+
+
+def _open_conditions(action: str, wanted: Filter, held_up: dict[str, str]) -> list[list[Any]]:
+    """Conditions that together make what is meant; each list goes by one index."""
+    found = DeliveryFilter(**asdict(wanted))
+    held = [STUCK, DELIVERY.c.status == "held"]
+    each: list[list[Any]] = []
+    if action == "release":
+        each = [held] if found.status in {None, "held"} else []
+    elif found.status is None:
+        each = [[PENDING], held]
+    elif found.status not in {"delivered", "dead", "skipped"}:
+        each = status_conditions(found.status, held_up)
+    return [[*one, *delivery_conditions(found)] for one in each]
+
+
+def advance(connection: Connection, now: datetime, change: Row[Any], configured: Collection[str]) -> Step:
+    """Release or cancel the next few, in the order of their ids: as many as its pace allows by now.
+
+    Never more than were there when it began. `change` is its row, locked.
+    """
+    left = change.total - change.done
+    allowed = left if change.pace is None else floor((now - change.at).total_seconds() * change.pace) + 1 - change.done
+    most = min(BATCH, left, allowed)
+    if most < 1 <= left:
+        return Step(frozenset(), more=False)
+    ids = _next_ids(connection, change, configured, most)
+    rows = _locked(connection, change, ids)
+    if change.action == "release":
+        for row in rows:
+            values = released(now, change.who) | {"replay_id": change.id, "before": before(row)}
+            connection.execute(update(DELIVERY).where(DELIVERY.c.id == row.id).values(**values))
+    else:
+        meant = DELIVERY.c.id.in_([row.id for row in rows])
+        connection.execute(update(DELIVERY).where(meant).values(**cancelled(change.who)))
+        # One under way is counted when its attempt ends: it may still be delivered.
+        add_endings(connection, now, [(row.route, "skipped") for row in rows if row.lease_until is None])
+    ended = len(ids) < most or len(rows) == left
+    progress = {"done": change.done + len(rows), "cursor": ids[-1] if ids else change.cursor}
+    progress["state"] = "done" if ended else change.state
+    connection.execute(update(REPLAY).where(REPLAY.c.id == change.id).values(**progress))
+    return Step(frozenset(row.route for row in rows), more=not ended)
+
+
+def _next_ids(connection: Connection, change: Row[Any], configured: Collection[str], most: int) -> list[str]:
+    held_up = blocked_routes(connection, configured)
+    ids: list[str] = []
+    for each in _open_conditions(change.action, Filter.from_json(change.filter), held_up):
+        query = select(DELIVERY.c.id).where(*each, DELIVERY.c.id > change.cursor).order_by(DELIVERY.c.id).limit(most)
+        ids += connection.execute(query).scalars()
+    return sorted(ids)[:most]
+
+
+def _locked(connection: Connection, change: Row[Any], ids: list[str]) -> Sequence[Row[Any]]:
+    """Those that are still open once nobody else can change them; in the order in which all lock."""
+    statuses = ("held",) if change.action == "release" else ("pending", "held")
+    query = select(DELIVERY).where(DELIVERY.c.id.in_(ids), DELIVERY.c.status.in_(statuses))
+    return connection.execute(query.order_by(DELIVERY.c.id).with_for_update()).all()
