@@ -143,12 +143,12 @@ async def test_as_new_is_asked_twice(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("action=replay", "none was ticked"),
-        ("all=replay", "say which"),
-        ("all=replay&store=main", "say which"),
+        ("action=replay", "None was ticked"),
+        ("all=replay", "Say which"),
+        ("all=replay&store=main", "Say which"),
         ("all=replay&status=pending", "is not done yet"),
         ("all=explode&status=dead", "must be replay, release or cancel"),
-        ("all=cancel", "say which"),
+        ("all=cancel", "Say which"),
         ("all=replay&status=dead&since=soon", "is neither an age"),
     ],
 )
