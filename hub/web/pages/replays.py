@@ -11,7 +11,7 @@ from hub.store.routes import audit_of_replay
 from hub.web import api
 from hub.web.pages.asked import action, hub_of, missing, page, path_of, query_of, see
 from hub.web.pages.deliveries import START, in_words
-from hub.web.pages.live import live_of, replay_mark
+from hub.web.pages.live import replay_mark, stream_of_one
 from hub.web.people import person_of
 from hub.web.plain import chosen
 from hub.web.rendering import render
@@ -69,15 +69,10 @@ async def stop(request: Request) -> Response:
     return see(f"/replays/{stopped['id']}", done="stopped", n=stopped["given_back"])
 
 
-async def stream(request: Request) -> Response:
-    """Says when the replay is further."""
-    return live_of(request).one(path_of(request), query_of(request, "seen").get("seen", ""))
-
-
 ROUTES = [
     page("/replays", index),
     START,
     page("/replays/{id}", one),
-    page("/replays/{id}/live", stream),
+    page("/replays/{id}/live", stream_of_one),
     action("/replays/{id}/stop", stop),
 ]
