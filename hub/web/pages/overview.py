@@ -14,8 +14,7 @@ from hub.web.pages import charts
 from hub.web.pages.asked import hub_of, page
 from hub.web.pages.refused import CAUSES
 from hub.web.plain import plain
-from hub.web.rendering import read_moment, render
-from hub.web.status import TOO_LONG
+from hub.web.rendering import render
 
 MOST_SENDERS = 5
 
@@ -36,25 +35,16 @@ async def index(request: Request) -> Response:
         now=now,
         standing=status,
         routes=[row_of(name, one) for name, one in status["routes"].items()],
-        late=[name for name, one in status["routes"].items() if is_late(one, now)],
         refused=[{"cause": CAUSES.get(row.status, "No event")} | plain(dict(row._mapping)) for row in refused],
         refused_24h=sum(one["count"] for one in status["refused_24h"]),
         events=charts.events_chart(counts, hours),
         outcomes=charts.outcomes_chart(counts, hours),
-        dead=sum(one["count"] for one in status["dead"]),
     )
 
 
 def row_of(name: str, shown: dict[str, Any]) -> dict[str, Any]:
     """A route, and how many of its deliveries wait."""
     return {"name": name, "waiting": shown["pending"] + shown["held"]} | shown
-
-
-def is_late(route: dict[str, Any], now: Any) -> bool:
-    """Whether its oldest due delivery waits longer than it should, though nothing holds the route up."""
-    due, stopped = read_moment(route["oldest_due"]), read_moment(route["stopped_until"])
-    held_up = route["state"] != "ok" or (stopped is not None and stopped > now)
-    return due is not None and not held_up and now - due > TOO_LONG
 
 
 ROUTES = [page("/", index)]
