@@ -125,15 +125,22 @@ def _named(news: News) -> str:
 
 
 def _dead(news: News, *, summary: bool) -> str:
-    deliveries = _many(news.count, "delivery", "deliveries", summary)
-    return f"{deliveries} on route {news.name} died since {_clock(news.since)}: {_reason(news)}."
+    deliveries = f"{_many(news.count, 'delivery', 'deliveries', summary)} on route {news.name}"
+    since = f"since {_clock(news.since)}: {_reason(news)}."
+    if summary:
+        return f"{deliveries} died {since}"
+    are, they, them = ("is", "It is", "it") if news.count == 1 else ("are", "They are", "them")
+    return f"{deliveries} {are} dead {since} {they} not tried again unless someone replays {them}."
 
 
 def _held(news: News, *, summary: bool) -> str:
     since = _clock(news.since)
     if summary:
         return f"Route {news.name} was held {_many(news.count, 'time', 'times', True)} since {since}: {_reason(news)}."
-    return f"Route {news.name} is held since {since}: {_reason(news)}. Its deliveries wait, and are probed one by one."
+    return (
+        f"Route {news.name} is held since {since}: {_reason(news)}. Its deliveries wait, and none is lost: now and then"
+        " one is tried, and once one gets through the rest follow by themselves."
+    )
 
 
 def _refused(news: News, *, summary: bool) -> str:
@@ -144,8 +151,9 @@ def _refused(news: News, *, summary: bool) -> str:
 
 
 def _disk(news: News, *, summary: bool) -> str:
-    still = "still " if summary else ""
-    return f"The hub's disk is {still}nearly full: {_reason(news)}. Webhooks are answered 503 until there is room."
+    reason = _reason(news)
+    found = f"Still so: {reason}" if summary else reason[:1].upper() + reason[1:]
+    return f"{found}. Webhooks are answered 503 until there is room, and the store sends those again; deliveries go on."
 
 
 def _behind(news: News, *, summary: bool) -> str:
@@ -173,7 +181,7 @@ def _list_of(status: str, news: News) -> str:
 
 def _behind_remedy(news: News) -> str:
     if not news.name:
-        return "See whether a worker runs, and what its log says: `hub status`."
+        return "See whether all workers run (`hub status`), and what their logs say."
     return "See whether the destination is slow; give the route more concurrency or a higher rate."
 
 

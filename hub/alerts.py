@@ -57,6 +57,9 @@ from hub.store.stats import hour_of
 # A reason may name its order, and every one then is another; nobody wants to be told of each.
 MOST_REASONS = 5
 NO_REASON = "no reason was recorded"
+TOO_SLOW = "its destination is slow, or its rate or concurrency too small"
+# Some worker runs, or this would not be told.
+TOO_FEW = "the workers are too few for what comes in, or fail at it"
 log = structlog.get_logger()
 
 
@@ -214,8 +217,7 @@ def _news(hub: Hub, now: datetime, found: Found) -> Iterator[News]:
         yield News(HELD, row.route, reason.partition(":")[0][:60], reason, 1, row.opened_at)
     yield from _refusals(now, found)
     for late in found.late:
-        reason = "its destination is slow, or its rate or concurrency too small" if late.route else "no worker does it"
-        yield News(BEHIND, late.route or "", "", reason, late.count, late.since)
+        yield News(BEHIND, late.route or "", "", TOO_SLOW if late.route else TOO_FEW, late.count, late.since)
     if hub.disk_low is not None:
         yield News(DISK, "", "", hub.disk_low, 1, now)
 

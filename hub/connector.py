@@ -152,7 +152,12 @@ class EntityEffects(Effects, Protocol):
     """The same for the event's entity on this route, over all its events (an ERP's order number)."""
 
     async def once(self, name: str, make: Callable[[], Awaitable[Effect]]) -> Effect:
-        """The effect of that name, made and kept by `make` if there is none yet. Needs `ordered: true`."""
+        """The effect of that name, made by `make` and kept if there is none yet. Needs `ordered: true`."""
+        found = await self.get(name)
+        if found is None:
+            found = await make()
+            await self.put(name, found.value, found.url)
+        return found
 
 
 class Log(Protocol):

@@ -15,7 +15,7 @@ from sqlalchemy import Row
 
 from hub.client import Exchange, Guard, connect, exchange, open_client
 from hub.config import Route
-from hub.connector import Connector, Context, Effect, Event, Receipt, Released
+from hub.connector import Connector, Context, Effect, EntityEffects, Event, Receipt, Released
 from hub.errors import NotNow, Outcome, Rejected, Stopping, TryAgain, Unavailable
 from hub.language import compile_template, names_for
 from hub.outcome import FAULT, is_fault, outcome_of
@@ -39,7 +39,7 @@ def delivery_key(delivery: Row[Any] | Any) -> str:
 
 
 @dataclass
-class KeptEffects:
+class KeptEffects(EntityEffects):
     """Effects in the database under one scope. `fresh`: nothing can be there yet, so the first look is saved."""
 
     hub: Hub
@@ -61,13 +61,6 @@ class KeptEffects:
         effect = NewEffect(self.scope, name, self.delivery_id, value, url)
         # What was done out there is done: given up here, it would be done again.
         await patiently("effect", lambda: self.hub.writer.put(put_effects, effect))
-
-    async def once(self, name: str, make: Callable[[], Awaitable[Effect]]) -> Effect:
-        found = await self.get(name)
-        if found is None:
-            found = await make()
-            await self.put(name, found.value, found.url)
-        return found
 
 
 @dataclass

@@ -477,8 +477,11 @@ def _as_template_error(ends: str | None = None) -> Iterator[None]:
         raise TemplateError(_reason(error)) from error
 
 
-KINDS = {"str": "text", "int": "a number", "float": "a number", "Decimal": "a number", "decimal.Decimal": "a number",
-         "NoneType": "null", "dict": "an object", "list": "a list", "bool": "true or false", "datetime.datetime": "a time"}  # fmt: skip  # noqa: E501
+KINDS = {
+    "str": "text", "int": "a number", "float": "a number", "Decimal": "a number", "decimal.Decimal": "a number",
+    "NoneType": "null", "dict": "an object", "list": "a list", "bool": "true or false",
+    "datetime.datetime": "a time",
+}  # fmt: skip
 
 
 def _reason(error: Exception) -> str:

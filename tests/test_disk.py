@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from hub.connector import Receipt
 from hub.store import DELIVERY, EVENT, REFUSED
 from hub.testing.samples import StoreDouble, to_bytes
+from hub.worker import running
 from tests import hubdb, hubs
 from tests.hubdb import config_of, document, open_lab, route, served, store_at
 from tests.hubs import command, hub_process, write_config
@@ -62,6 +64,23 @@ async def test_below_the_floor_nothing_is_kept_and_all_else_goes_on(tmp_path: Pa
         await eventually(lambda: lab.rows(REFUSED))
         assert await lab.finish(await lab.claim_one(), Receipt("done")) == "delivered"
         assert (await lab.row(DELIVERY)).id == row.id
+
+
+async def test_below_the_floor_somebody_is_told_while_webhooks_are_refused(tmp_path: Path) -> None:
+    """Before the disk is full: the alert itself still finds room, and is delivered."""
+    routes = {"one": route(), "chat": route(events=["none"])}
+    url = f"sqlite:///{tmp_path}/hub.db"
+    async with (
+        open_lab(tmp_path, url, routes, alerts=["chat"], **TOO_MUCH) as lab,
+        served(lab.hub) as at,
+        store_at(at) as store,
+        running(lab.hub),
+    ):
+        assert (await store.send("order.placed")).status_code == 503
+        await eventually(lambda: lab.rows(DELIVERY, DELIVERY.c.route == "chat", DELIVERY.c.status == "delivered"))
+        alert = await lab.row(EVENT)
+        assert alert.type == "hub.disk.low"
+        assert orjson.loads(alert.body)["data"]["text"].startswith(f"The disk of {tmp_path}/hub.db is nearly full: ")
 
 
 async def test_on_postgresql_this_machines_disk_is_not_asked(tmp_path: Path, shared_url: str) -> None:

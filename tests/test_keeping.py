@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,13 @@ from hub.replay import advance_replays, preview_replay, start_replay
 from hub.store import ATTEMPT, DELIVERY, EFFECT, EVENT, EVENT_KEY, REPEAT, STAT
 from hub.store.effects import NewEffect, put_effects
 from hub.store.events import Kept
+from hub.store.keeping import Bounds
 from hub.store.replays import Filter
 from hub.store.stats import add_counts, hour_of
 from hub.worker import running
 from tests import hubdb, hubs
 from tests.console import Console, Ran, fails
-from tests.hubdb import Lab, Puppet, document, open_lab, route
+from tests.hubdb import Lab, Puppet, document, open_lab, route, served, store_at
 from tests.hubs import write_config
 from tests.operations import ask, explained
 from tests.servers import PostgresServer, eventually
@@ -203,6 +204,36 @@ async def test_many_go_in_small_writes_also_by_several_at_once(lab: Lab, monkeyp
     assert sum(await asyncio.gather(*(drop(lab) for _ in range(3)))) == 450
     assert await whole(lab) == set()
     assert await lab.rows(ATTEMPT) == []
+
+
+async def test_a_webhook_is_answered_between_two_batches_each_of_which_is_bounded(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no pause but what each takes: a webhook waits for the batch that is under way, and for none after it."""
+    real = hub.store.keeping.drop
+    sizes: list[tuple[int, int]] = []
+
+    def watched(connection: Connection, bounds: Bounds, seqs: Sequence[int]) -> int:
+        dropped = real(connection, bounds, seqs)
+        sizes.append((len(seqs), dropped))
+        return dropped
+
+    monkeypatch.setattr(hub.store.keeping, "drop", watched)
+    monkeypatch.setattr(hub.keeping, "BATCH", 5)
+    monkeypatch.setattr(hub.keeping, "PAUSE", 0.0)
+    await copies(lab, 600)
+    lab.later(91 * DAY)
+    async with served(lab.hub) as url, store_at(url) as store:
+        dropping = asyncio.create_task(drop(lab))
+        await eventually(lambda: sizes)
+        for number in range(5):
+            assert (await store.send("order.placed", orderId=f"ord_meanwhile_{number}")).status_code == 200
+        assert len(await whole(lab)) > 5
+        assert not dropping.done()
+        dropping.cancel()
+        await asyncio.gather(dropping, return_exceptions=True)
+    assert {size for size, _ in sizes} == {5}
+    assert {dropped for _, dropped in sizes} == {5}
 
 
 async def test_it_remembers_how_far_it_has_come(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,31 +74,21 @@ async def test_one_under_way_looks_again_after_its_end(tmp_path: Path, database_
         assert delivery_key((await lab.claim_one()).delivery) == f"{row.id}-l1"
 
 
-async def test_one_that_was_cancelled_under_way_and_is_delivered_after_all_looks_again(
-    tmp_path: Path, database_url: str
+@pytest.mark.parametrize(
+    ("result", "status", "look"), [(Receipt("done"), "pending", 1), (TryAgain("no"), "skipped", 0)]
+)
+async def test_one_that_was_cancelled_under_way_looks_again_only_where_it_was_delivered_after_all(
+    tmp_path: Path, database_url: str, result: Any, status: str, look: int
 ) -> None:
-    """The repeat was answered meanwhile: it must not be dropped."""
+    """The repeat was answered meanwhile: it must not be dropped, and what stays cancelled needs none."""
     async with open_lab(tmp_path, database_url, ROUTES) as lab:
         await lab.deliver_events(CHANGED)
         claimed = await lab.claim_one()
         await cancel_deliveries(lab.hub, "asha", [claimed.delivery.id])
         await lab.keep(CHANGED)
-        assert await lab.finish(claimed, Receipt("done")) == "pending"
+        assert await lab.finish(claimed, result) == status
         row = await lab.delivery(claimed.delivery.id)
-        assert (row.status, row.look, row.again, row.lease_until) == ("pending", 1, False, None)
-
-
-async def test_one_that_was_cancelled_under_way_stays_so_whatever_came_meanwhile(
-    tmp_path: Path, database_url: str
-) -> None:
-    async with open_lab(tmp_path, database_url, ROUTES) as lab:
-        await lab.deliver_events(CHANGED)
-        claimed = await lab.claim_one()
-        await cancel_deliveries(lab.hub, "asha", [claimed.delivery.id])
-        await lab.keep(CHANGED)
-        assert await lab.finish(claimed, TryAgain("HTTP 500")) == "skipped"
-        row = await lab.delivery(claimed.delivery.id)
-        assert (row.status, row.look, row.again) == ("skipped", 0, False)
+        assert (row.status, row.look, row.again, row.lease_until) == (status, look, False, None)
 
 
 async def test_one_under_way_that_fails_looks_with_its_next_attempt(tmp_path: Path, database_url: str) -> None:

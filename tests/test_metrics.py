@@ -13,7 +13,6 @@ from hub.errors import Hold, HoldRoute, Outcome, Rejected, TryAgain
 from hub.replay import pause_route
 from hub.store.refusals import count_refusals
 from hub.web.metrics import MEASURES
-from hub.web.status import status
 from tests import hubdb
 from tests.browsers import browser, dashboard_of, user
 from tests.hubdb import Lab, document, open_lab, route
@@ -97,19 +96,6 @@ async def test_the_numbers_are_those_of_the_database(lab: Lab) -> None:
     }  # fmt: skip
     assert of["litekart_hub_workers"] == {(): 1}
     assert of["litekart_hub_database_bytes"][()] > 50_000
-
-
-async def test_hub_status_says_the_same(lab: Lab) -> None:
-    await some_of_everything(lab)
-    said, samples = await status(lab.hub, {}), await scraped(lab)
-    states = numbers(samples, "litekart_hub_route_state")
-    assert {name: route["state"] for name, route in said["routes"].items()} == {
-        name: state for (name, state), number in states.items() if number
-    }
-    for (name, kind), number in numbers(samples, "litekart_hub_deliveries").items():
-        assert said["routes"][name][kind] == number
-    refused = numbers(samples, "litekart_hub_refused_total")
-    assert {(one["store"], one["reason"]): one["count"] for one in said["refused_24h"]} == refused
 
 
 async def test_a_route_that_is_gone_and_a_worker_that_is_silent_show(lab: Lab) -> None:

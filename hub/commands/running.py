@@ -65,4 +65,4 @@ def demo(once: Annotated[bool, typer.Option("--once", help="End when all was del
         raise CommandError("the demo's mail server is missing: pip install 'litekart-hub[testing]'")
     # A process of its own: its counterparts and their libraries are no part of the hub.
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "hub.demo", *(["--once"] if once else [])])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "hub.demo", *(["--once"] if once else [])])  # noqa: S606 - no shell is wanted

@@ -41,7 +41,7 @@ def fresh_secrets() -> Secrets:
 def throwaway_folder() -> Iterator[Path]:
     """A private folder that is removed at the end; those of demos that were killed are removed first."""
     base = tempfile.gettempdir()
-    base = base if len(base) <= LONGEST_BASE else "/tmp"  # noqa: S108
+    base = base if len(base) <= LONGEST_BASE else "/tmp"  # noqa: S108 - mkdtemp makes a private one in it
     _remove_leftovers(Path(base))
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
     try:

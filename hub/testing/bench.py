@@ -8,7 +8,7 @@ import contextlib
 import functools
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,7 +17,7 @@ import httpx
 
 from hub.client import Guard, connect, open_client
 from hub.clock import new_id, system_time
-from hub.connector import Context, Effect, Event
+from hub.connector import Context, Effect, EntityEffects, Event
 from hub.language import compile_template, names_for
 
 TIMEOUT = 10.0
@@ -25,7 +25,7 @@ LOOPBACK = ("127.0.0.1:*", "localhost:*")
 LATER = timedelta(days=1, hours=1, minutes=1, seconds=1)
 
 
-class MemoryEffects:
+class MemoryEffects(EntityEffects):
     """Effects in memory: what the kit uses where the hub uses rows."""
 
     def __init__(self) -> None:
@@ -41,13 +41,6 @@ class MemoryEffects:
             raise TypeError(f"an effect's value is text, not {type(value).__name__}")
         await asyncio.sleep(0)
         self.kept[name] = Effect(value, url)
-
-    async def once(self, name: str, make: Callable[[], Awaitable[Effect]]) -> Effect:
-        found = await self.get(name)
-        if found is None:
-            found = await make()
-            await self.put(name, found.value, found.url)
-        return found
 
 
 class MemoryLog:

@@ -51,11 +51,12 @@ async def status(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
         "notes": list(notes(found)),
         "routes": routes_json(hub, found),
         "waiting_for_fan_out": numbers.waiting,
-        "workers": [plain(dict(row._mapping)) for row in numbers.workers],
+        "workers": [plain(dict(row._mapping)) | {"alive": is_alive(found, row)} for row in numbers.workers],
         "refused_24h": numbers.refused,
         "dead": [plain(dict(row._mapping)) for row in numbers.dead],
         "replays": [plain({name: row._mapping[name] for name in REPLAY_TOLD}) for row in found.replays],
         "redis": {"away_since": plain(hub.bells.away_since), "answers": found.redis is None},
+        "storage": {"ok": found.storage is None, "reason": found.storage},
     }
 
 
@@ -98,9 +99,14 @@ def storage_reasons(found: Findings) -> Iterator[str]:
         yield f"Redis {found.redis}: all is delivered, up to a second later; nothing is lost. Start it again"
 
 
+def is_alive(found: Findings, worker: Row[Any]) -> bool:
+    """Whether its last sign of life is not old."""
+    alive: bool = worker.seen_at > found.now - ALIVE_WITHIN
+    return alive
+
+
 def living_workers(found: Findings) -> list[Row[Any]]:
-    """Those whose last sign of life is not old."""
-    return [row for row in found.numbers.workers if row.seen_at > found.now - ALIVE_WITHIN]
+    return [row for row in found.numbers.workers if is_alive(found, row)]
 
 
 def worker_reasons(found: Findings) -> Iterator[str]:
@@ -136,23 +142,18 @@ def route_reasons(found: Findings) -> Iterator[str]:
                     f" probe at {spoken(state.probe_at)}, `hub resume {route}` probes at once"
                 )
             case None:
-                yield from _too_late(found, route)
+                if is_behind(found, route):
+                    waited = (found.now - found.numbers.oldest_due[route]).total_seconds()
+                    yield (
+                        f"the oldest due delivery of route {route} waits {waited:.0f} s: its destination is slow, or"
+                        " its rate or concurrency too small"
+                    )
 
 
-def is_late(now: datetime, due: datetime | None, stopped_until: datetime | None) -> bool:
-    """Whether a route's oldest `due` delivery waits longer than it should, though its destination did not ask to."""
-    return due is not None and now - due > TOO_LONG and (stopped_until is None or stopped_until <= now)
-
-
-def _too_late(found: Findings, route: str) -> Iterator[str]:
-    due = found.numbers.oldest_due.get(route)
-    if due is None or not is_late(found.now, due, found.numbers.states[route].stopped_until):
-        return
-    waited = (found.now - due).total_seconds()
-    yield (
-        f"the oldest due delivery of route {route} waits {waited:.0f} s: its destination is slow, or its rate or"
-        " concurrency too small"
-    )
+def is_behind(found: Findings, route: str) -> bool:
+    """Whether its oldest due delivery waits longer than it should, though the destination did not ask to wait."""
+    due, stopped = found.numbers.oldest_due.get(route), found.numbers.states[route].stopped_until
+    return due is not None and found.now - due > TOO_LONG and not (stopped is not None and stopped > found.now)
 
 
 def refusal_reasons(found: Findings) -> Iterator[str]:
@@ -168,7 +169,8 @@ def notes(found: Findings) -> Iterator[str]:
     """What to know that is no trouble of the hub's own."""
     for route, state in found.numbers.states.items():
         if route in found.configured and state.paused_at is not None:
-            waiting = found.numbers.counts.get(route, {}).get("pending", 0)
+            counts = found.numbers.counts.get(route, {})
+            waiting = counts.get("pending", 0) + counts.get("held", 0)
             why = f" ({state.paused_reason})" if state.paused_reason else ""
             yield (
                 f"route {route} is paused since {spoken(state.paused_at)} by {state.paused_by}{why}; {waiting} wait;"
@@ -214,6 +216,7 @@ def routes_json(hub: Hub, found: Findings) -> dict[str, Any]:
             "held": counts.get("held", 0) + waits,
             "dead": counts.get("dead", 0),
             "oldest_due": plain(found.numbers.oldest_due.get(name)),
+            "behind": name not in why and is_behind(found, name),
             "paused_at": plain(state.paused_at),
             "paused_by": state.paused_by,
             "paused_reason": state.paused_reason,

@@ -1,4 +1,4 @@
-"""`python -m tests.bench [receiving] [delivering] [large] [idle]`: measures, prints a table, writes JSON into results/.
+"""`python -m tests.bench [PART …]`: measures, prints a table, writes JSON into results/.
 
 Exit codes: 0 measured, whether or not the goals are met; 1 a measurement that does not count; 2 wrong usage, or wrk
 is missing.
@@ -9,12 +9,13 @@ import time
 
 from tests.bench.delivering import delivering
 from tests.bench.idle import idle
+from tests.bench.keeping import keeping
 from tests.bench.large import large
 from tests.bench.load import BadRun, wrk
 from tests.bench.receiving import receiving
 from tests.bench.report import RESULTS, load_text, print_table, write_results
 
-PARTS = {"receiving": receiving, "delivering": delivering, "large": large, "idle": idle}
+PARTS = {"receiving": receiving, "keeping": keeping, "delivering": delivering, "large": large, "idle": idle}
 
 
 def main() -> int:

@@ -1,7 +1,8 @@
 """The servers under load, each a process: `python -m tests.bench.serving KIND --config FILE`.
 
-KIND is `null` (answers 200 and does nothing), `hub` (the receiver alone, without a worker beside it) or `afternoon`.
-All have the same event loop, the same uvicorn and the same collector; the hub alone has its own bounds on connections.
+KIND is `null` (answers 200 and does nothing), `hub` (the receiver alone, without a worker beside it), `dropping` (the
+same beside retention, which is at work all the time) or `afternoon`. All have the same event loop, the same uvicorn and
+the same collector; the hub alone has its own bounds on connections.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from starlette.routing import Route
 
 from hub.config import Config, load_config
 from hub.jobs import open_bells
+from hub.keeping import Place, drop_old
 from hub.logs import configure_logs
 from hub.process import BACKLOG, GRACEFUL, bound, listening, opened_database, redis_settings, serving
 from hub.redaction import redactor
@@ -46,6 +48,12 @@ async def bare_hub(config: Config) -> AsyncIterator[Hub]:
         redis = await stack.enter_async_context(redis_settings(config))
         bells = await stack.enter_async_context(open_bells(redis, in_process=True))
         yield await stack.enter_async_context(open_hub(config, database, bells))
+
+
+async def drop_for_ever(hub: Hub) -> None:
+    """What a worker does now and then, again and again."""
+    while True:
+        await drop_old(hub, Place())
 
 
 def collect_rarely() -> None:
@@ -75,8 +83,11 @@ async def main(kind: str, config: Config) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with AsyncExitStack() as stack:
-        if kind == "hub":
+        if kind in {"hub", "dropping"}:
             hub = await stack.enter_async_context(bare_hub(config))
+            if kind == "dropping":
+                dropping = asyncio.create_task(drop_for_ever(hub))
+                stack.callback(dropping.cancel)
             await stack.enter_async_context(serving(hub))
         elif kind == "afternoon":
             redis = await stack.enter_async_context(redis_settings(config))
@@ -90,7 +101,7 @@ async def main(kind: str, config: Config) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("kind", choices=("null", "hub", "afternoon"))
+    parser.add_argument("kind", choices=("null", "hub", "dropping", "afternoon"))
     parser.add_argument("--config", type=Path, required=True)
     given = parser.parse_args()
     uvloop.run(main(given.kind, load_config(given.config, {})))

@@ -67,7 +67,7 @@ async def work(hub: Hub) -> None:
     watch = Stopwatch()
     async with running(hub):
         # The database alone knows when the last outcome is written.
-        while await hub.database.read(lambda connection: connection.exec_driver_sql(OPEN).first()):  # noqa: ASYNC110
+        while await hub.database.read(lambda connection: connection.exec_driver_sql(OPEN).first()):  # noqa: ASYNC110 - only it can tell
             await asyncio.sleep(LOOK_EVERY)
         log.info("bench.delivered", **watch.read())
 

@@ -178,7 +178,7 @@ async def test_filters_take_times_in_the_viewers_zone(chromium: Browser, lab: La
         page, wrong = await tab(chromium, timezone_id="Asia/Kolkata", locale="en-GB")
         await page.goto(f"{url}/events")
         assert "UTC" not in await page.locator("label[for=f-since]").inner_text()
-        for name, found in (("From (", new), ("To (", old)):
+        for name, found in (("From (your time)", new), ("To (your time)", old)):
             await page.goto(f"{url}/events?type=order.*")
             await page.get_by_label(name).fill(typed)
             await page.keyboard.press("Enter")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from hub.testing import EVENT_TYPES, SlackServer
 from hub.testing.smtp import MailServer
@@ -127,6 +128,34 @@ async def test_a_hub_killed_again_and_again_loses_nothing(tmp_path: Path, counte
             balance(load, destination).assert_even()
         assert_nothing_refused(load, *started)
         assert load.indeterminate, "no post met a hub that was away, so nothing was tried"
+
+
+async def test_an_embedded_valkey_emptied_again_and_again_loses_nothing(tmp_path: Path) -> None:
+    """FLUSHALL on its own socket, each time with something in it, while events come in and go out."""
+    async with AsyncExitStack() as stack:
+        first, second = [await stack.enter_async_context(Destination()) for _ in range(2)]
+        config = write_config(tmp_path, config_of({"first": route(first.url), "second": route(second.url)}))
+        told = ("tests.e2e.told", str(tmp_path / "valkey"))
+        hub = await stack.enter_async_context(hub_process(config, "up", module=told))
+        pid, valkey = valkey_pid(tmp_path), redis.Redis.from_url((tmp_path / "valkey").read_text())
+        stack.callback(valkey.close)
+        load = await stack.enter_async_context(Load([hub.url]))
+        running = asyncio.create_task(load.run())
+        for _ in range(5):
+            await load.more(20)
+            await eventually(valkey.dbsize, PATIENCE)
+            valkey.flushall()
+        await load.more(20)
+        load.enough.set()
+        await running
+
+        for destination in (first, second):
+            await destination.took(set(load.acked))
+            balance(load, destination).assert_even()
+            assert set(destination.taken_markers.values()) == {1}
+        assert valkey_pid(tmp_path) == pid
+        assert_nothing_refused(load, hub)
+        assert not load.indeterminate
 
 
 async def test_a_killed_worker_and_a_lost_redis_lose_nothing(

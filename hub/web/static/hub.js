@@ -28,19 +28,6 @@ function written(text, zone) {
   return (zone === "Z" ? at.getUTCDate() : at.getDate()) === Number(day) ? at : null;
 }
 
-// As people call it; a browser that does not know how says by how much it is off.
-function zoneName() {
-  for (const timeZoneName of ["shortGeneric", "short"]) {
-    try {
-      const parts = new Intl.DateTimeFormat(undefined, { timeZoneName }).formatToParts();
-      return parts.find((part) => part.type === "timeZoneName").value;
-    } catch {
-      // An older browser; the next name is as old as the function itself.
-    }
-  }
-  return "your time";
-}
-
 function localFilter(form) {
   const fields = all("input[data-moment]", form);
   const given = new Map(fields.map((field) => [field, field.defaultValue]));
@@ -48,7 +35,7 @@ function localFilter(form) {
     const at = written(field.defaultValue.replace(/Z$/, ""), "Z");
     if (at !== null) field.defaultValue = at.toLocaleString("sv").replace(/:00$/, ""); // Swedish is written as ISO is.
   }
-  for (const hint of all("[data-zone]", form)) hint.textContent = zoneName();
+  for (const hint of all("[data-zone]", form)) hint.textContent = "your time";
   form.addEventListener("formdata", (event) => {
     for (const field of fields) {
       const at = written(field.value, "");
