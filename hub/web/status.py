@@ -14,7 +14,7 @@ from hub.store import replays
 from hub.store.claims import ALIVE_WITHIN
 from hub.store.reading import Standing, blocked, standing
 from hub.web.explain import remedy_of
-from hub.web.plain import plain, spoken
+from hub.web.plain import chosen, plain, spoken
 
 TOO_LONG = BEHIND_AFTER
 CAUSES = REFUSAL_CAUSES
@@ -54,7 +54,7 @@ async def status(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
         "workers": [plain(dict(row._mapping)) | {"alive": is_alive(found, row)} for row in numbers.workers],
         "refused_24h": numbers.refused,
         "dead": [plain(dict(row._mapping)) for row in numbers.dead],
-        "replays": [plain({name: row._mapping[name] for name in REPLAY_TOLD}) for row in found.replays],
+        "replays": [replay_told(row) for row in found.replays],
         "redis": {"away_since": plain(hub.bells.away_since), "answers": found.redis is None},
         "storage": {"ok": found.storage is None, "reason": found.storage},
     }
@@ -188,6 +188,12 @@ def notes(found: Findings) -> Iterator[str]:
         )
     for replay in found.replays:
         yield replay_note(replay)
+
+
+def replay_told(row: Row[Any]) -> dict[str, Any]:
+    """The same as data; `until`: when the last is due of those that are all set going."""
+    until = replays.last_due(row) if row.state == "done" else None
+    return chosen(row, REPLAY_TOLD) | {"until": plain(until)}
 
 
 def replay_note(row: Row[Any]) -> str:

@@ -76,6 +76,8 @@ def pages(scene: Scene) -> dict[str, Shown]:
         "preview-cancel": Shown("/deliveries/preview?all=cancel&status=paused&route=warehouse"),
         "replays": Shown("/replays"),
         "replay": Shown(f"/replays/{scene.replay}"),
+        "replay-release": Shown(f"/replays/{scene.release}"),
+        "replay-cancel": Shown(f"/replays/{scene.cancel}"),
         "routes": Shown("/routes"),
         "route": Shown("/routes/erp"),
         "route-broken": Shown("/routes/crm"),

@@ -18,7 +18,7 @@ from hub.deliver import finish
 from hub.errors import Hold, HoldRoute, NotAnEvent, NotAuthenticated, Outcome, Rejected, Skip, TryAgain, UnknownStore
 from hub.event import EVENT_TYPES, parse
 from hub.receive import Incoming, Receiving, new_event
-from hub.replay import pause_route, start_replay
+from hub.replay import pause_route, start_change, start_replay
 from hub.store import DELIVERY, EVENT, REFUSED, REPEAT
 from hub.store.effects import NewEffect, put_effects
 from hub.store.events import keep_events
@@ -109,6 +109,8 @@ class Scene:
     held: str = ""
     repeated: str = ""
     replay: str = ""
+    release: str = ""
+    cancel: str = ""
     refused: str = ""
     signed: str = ""
     hostile: list[str] = field(default_factory=list)
@@ -231,6 +233,10 @@ async def fill(lab: Lab) -> Scene:
     scene.replay = await start_replay(
         lab.hub, "asha", Filter(status="dead", route="team-slack"), pace=0.01
     )  # fmt: skip
+    scene.cancel = await start_change(
+        lab.hub, "cancel", "asha", Filter(status="gone", until=lab.hub.now() - timedelta(hours=HOURS / 2))
+    )
+    scene.release = await start_change(lab.hub, "release", "asha", Filter(status="held", route="reorder"), pace=0.01)
     await lab.write(lambda connection: name_them(connection, scene))
     await keep(lab, sample("order.placed"))
     return scene
