@@ -234,7 +234,7 @@ async def fill(lab: Lab) -> Scene:
         lab.hub, "asha", Filter(status="dead", route="team-slack"), pace=0.01
     )  # fmt: skip
     scene.cancel = await start_change(
-        lab.hub, "cancel", "asha", Filter(status="gone", until=lab.hub.now() - timedelta(hours=HOURS / 2))
+        lab.hub, "cancel", "asha", Filter(route="crm", until=lab.hub.now() - timedelta(hours=HOURS / 2))
     )
     scene.release = await start_change(lab.hub, "release", "asha", Filter(status="held", route="reorder"), pace=0.01)
     await lab.write(lambda connection: name_them(connection, scene))
