@@ -57,6 +57,8 @@ class Receiving:
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
+        # Bound once: each webhook says something, and a logger that is bound anew takes as long as to parse one.
+        self._log = log.bind()
         self._unsigned: deque[NewRefusal] = deque(maxlen=RING[False])
         self._counts: Counter[tuple[str, str]] = Counter()
         self._kept = 0
@@ -99,7 +101,7 @@ class Receiving:
             log.warning("event.unwritable", store=incoming.store, error=type(error).__name__)
             raise NotAnEvent("the database cannot keep this event", status=422) from error
         self._after_commit(kept)
-        log.debug("event.kept", id=kept.id, store=incoming.store, type=parsed.type, entity=parsed.entity)
+        self._log.debug("event.kept", id=kept.id, store=incoming.store, type=parsed.type, entity=parsed.entity)
         return kept
 
     def remember(self, refusal: Refusal, incoming: Incoming) -> None:

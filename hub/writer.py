@@ -100,15 +100,16 @@ class Writer:
                 return
 
     async def _commit(self, items: list[Waiting[Any, Any]]) -> None:
-        groups: dict[Batch[Any, Any], list[Waiting[Any, Any]]] = {}
+        by_batch: dict[Batch[Any, Any], list[Waiting[Any, Any]]] = {}
+        for waiting in items:
+            by_batch.setdefault(waiting.batch, []).append(waiting)
         # In one order in every process, or two of them wait for each other's rows.
-        for waiting in sorted(items, key=lambda one: name_of(one.batch)):
-            groups.setdefault(waiting.batch, []).append(waiting)
+        groups = sorted(by_batch.items(), key=lambda group: name_of(group[0]))
         now = self._clock.now()
 
         def transaction(connection: Connection) -> list[Sequence[Any]]:
             self._prepare(connection, [waiting.item for waiting in items])
-            return [batch(connection, now, [w.item for w in group]) for batch, group in groups.items()]
+            return [batch(connection, now, [w.item for w in group]) for batch, group in groups]
 
         try:
             results = await self._database.write(transaction)
@@ -119,7 +120,7 @@ class Writer:
             await self._one_by_one(items, error)
         else:
             self.trouble = None
-            for group, answers in zip(groups.values(), results, strict=True):
+            for (_, group), answers in zip(groups, results, strict=True):
                 for waiting, answer in zip(group, answers, strict=True):
                     if not waiting.done.done():
                         waiting.done.set_result(answer)
