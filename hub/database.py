@@ -38,6 +38,7 @@ PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"journal_
 POOL = 5
 # More than the server allows a statement, for a server that is not there any more to say so.
 ANSWER_WITHIN = 15.0
+AGAIN_AFTER = 0.02
 TRANSACTION_TIMEOUT = "12s"
 CLOSED_WITHIN = 5.0
 
@@ -156,6 +157,8 @@ class Postgres(Database):
         try:
             return await self._transact(work)
         except Conflict:
+            # Whoever waited for it goes first: taken again at once, its rows would be missing in the same circle.
+            await asyncio.sleep(AGAIN_AFTER)
             return await self._transact(work)
 
     async def _transact(self, work: Work[T]) -> T:
