@@ -172,7 +172,14 @@ async def stop_replay(hub: Hub, who: str, replay_id: str) -> int:
     """Stop a replay, release or cancel half-way; how many deliveries are as they were before."""
     if await hub.database.read(lambda connection: replays.get(connection, replay_id)) is None:
         raise CommandError(f"{replay_id}: there is no such replay")
-    return await hub.database.write(lambda connection: replays.stop(connection, hub.now(), replay_id, who))
+    given_back, after = await _give_back(hub, who, replay_id, "", 0)
+    while after is not None:
+        given_back, after = await _give_back(hub, who, replay_id, after, given_back)
+    return given_back
+
+
+async def _give_back(hub: Hub, who: str, replay_id: str, after: str, given_back: int) -> tuple[int, str | None]:
+    return await hub.database.write(lambda c: replays.stop(c, hub.now(), replay_id, who, after, given_back))
 
 
 async def pause_route(hub: Hub, who: str, route: str, reason: str | None) -> bool:

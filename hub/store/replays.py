@@ -27,6 +27,8 @@ MOMENTS_GIVEN_BACK = ("next_attempt_at", "released_at")
 # What each action's row is called while it goes on. A worker of an older version knows replays alone, and goes on with
 # whatever is `running`: a cancel must not be.
 GOING_ON = {"replay": "running", "release": "changing", "cancel": "changing"}
+# Of many, a stop gives back batch by batch. One that was cut short is asked for again.
+STOPPING = "stopping"
 
 
 @dataclass(frozen=True)
@@ -351,14 +353,14 @@ def list_replays(connection: Connection, limit: int, before: str | None = None) 
 def list_sending(connection: Connection, now: datetime) -> list[Row[Any]]:
     """Replays that are not over, oldest first: still being set going, or spread over a time that goes on."""
     spread = and_(REPLAY.c.action == "replay", REPLAY.c.state == "done", REPLAY.c.pace.is_not(None))
-    going_on = REPLAY.c.state.in_(GOING_ON.values())
+    going_on = REPLAY.c.state.in_((*GOING_ON.values(), STOPPING))
     rows = connection.execute(select(REPLAY).where(or_(going_on, spread)).order_by(REPLAY.c.id)).all()
     return [row for row in rows if row.state != "done" or last_due(row) > now]
 
 
 def state_of(replay: Row[Any]) -> str:
-    """`running`, `done` or `stopped`, whatever its action."""
-    return "running" if replay.state in GOING_ON.values() else str(replay.state)
+    """`running`, `done` or `stopped`, whatever its action; it is stopped once all is given back."""
+    return "running" if replay.state in {*GOING_ON.values(), STOPPING} else str(replay.state)
 
 
 def last_due(replay: Row[Any]) -> datetime:
@@ -557,24 +559,37 @@ def _insert_along(
     connection.execute(DELIVERY.insert().values(**fresh))
 
 
-def stop(connection: Connection, now: datetime, replay_id: str, who: str) -> int:
-    """Stop a replay, release or cancel: what has not started is as before. How many those were."""
+def stop(
+    connection: Connection, now: datetime, replay_id: str, who: str, after: str = "", given_back: int = 0
+) -> tuple[int, str | None]:
+    """Stop a replay, release or cancel: what has not started is as before; of many, of the next few after that id.
+
+    How many were given back, those `given_back` earlier included, and the id to go on after, None at the end.
+    """
     action = lock(connection, replay_id).action
-    connection.execute(update(REPLAY).where(REPLAY.c.id == replay_id).values(state="stopped"))
-    rows = connection.execute(
-        select(DELIVERY).where(DELIVERY.c.replay_id == replay_id).order_by(DELIVERY.c.id).with_for_update()
-    ).all()
-    waiting = [row for row in rows if _not_started(row)]
+    own = select(DELIVERY.c.id).where(DELIVERY.c.replay_id == replay_id, DELIVERY.c.id > after)
+    ids = connection.execute(own.order_by(DELIVERY.c.id).limit(BATCH)).scalars().all()
+    given_back += _give_some_back(connection, now, replay_id, ids)
+    ended = len(ids) < BATCH
+    state = "stopped" if ended else STOPPING
+    connection.execute(update(REPLAY).where(REPLAY.c.id == replay_id).values(state=state))
+    if ended:
+        audit(connection, now, who, f"{action}.stop", replay=replay_id, given_back=given_back)
+    return given_back, None if ended else ids[-1]
+
+
+def _give_some_back(connection: Connection, now: datetime, replay_id: str, ids: Sequence[str]) -> int:
+    """Give back those that have not started, with what was moved away for them."""
+    own = select(DELIVERY).where(DELIVERY.c.replay_id == replay_id).order_by(DELIVERY.c.id).with_for_update()
+    waiting = [row for row in connection.execute(own.where(DELIVERY.c.id.in_(ids))) if _not_started(row)]
     for row in waiting:
         if row.before["status"] is None:
             connection.execute(delete(DELIVERY).where(DELIVERY.c.id == row.id))
         else:
             _give_back(connection, now, row)
-    events = {row.event_id for row in waiting}
-    for row in rows:
-        if row.error_key == MOVED and row.event_id in events:
-            _give_back(connection, now, row)
-    audit(connection, now, who, f"{action}.stop", replay=replay_id, given_back=len(waiting))
+    of_events = DELIVERY.c.event_id.in_({row.event_id for row in waiting})
+    for row in connection.execute(own.where(of_events, DELIVERY.c.error_key == MOVED)).all():
+        _give_back(connection, now, row)
     return len(waiting)
 
 
