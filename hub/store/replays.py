@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.clock import from_micros, new_id, to_micros
 from hub.config import RESERVED_STORE
-from hub.store import DELIVERY, EFFECT, EVENT, REPLAY, among
+from hub.store import DELIVERY, EFFECT, EVENT, REPLAY, among, is_postgres
 from hub.store.events import fresh_look
 from hub.store.fan_out import RouteTerms, new_delivery
 from hub.store.routes import audit
@@ -247,34 +248,43 @@ def start(
     as_new: bool = False,
     pace: float | None = None,
     most: int | None = None,
+    replay_id: str | None = None,
 ) -> str:
     """Begin a replay, release or cancel of what matches now, `total` as `count_going` or `count_open` says; its id.
 
-    The deliveries change batch by batch, in `advance`, or in that of hub.store.changes.
+    The deliveries change batch by batch, in `advance`, or in that of hub.store.changes. One of that `replay_id` that
+    has begun already is not begun again.
     """
     total = min(total, most) if most else total
-    replay_id = new_id("rpl")
-    connection.execute(
-        REPLAY.insert().values(
-            id=replay_id,
-            who=who,
-            at=now,
-            filter=found.as_json(),
-            to_route=to_route,
-            as_new=as_new,
-            pace=pace,
-            most=most,
-            action=action,
-            state=GOING_ON[action],
-            cursor="",
-            total=total,
-            done=0,
-        )
+    replay_id = replay_id or new_id("rpl")
+    fresh = _inserted(
+        connection,
+        id=replay_id,
+        who=who,
+        at=now,
+        filter=found.as_json(),
+        to_route=to_route,
+        as_new=as_new,
+        pace=pace,
+        most=most,
+        action=action,
+        state=GOING_ON[action],
+        cursor="",
+        total=total,
+        done=0,
     )
+    if not fresh:
+        return replay_id
     only_of_replays = {"to": to_route, "as_new": as_new} if action == "replay" else {}
     detail = {"replay": replay_id, "filter": found.as_json(), "count": total, "pace": pace} | only_of_replays
     audit(connection, now, who, action, **detail)
     return replay_id
+
+
+def _inserted(connection: Connection, **values: Any) -> bool:
+    """Make a replay's row; False where there is one of that id."""
+    insert = postgresql.insert(REPLAY) if is_postgres(connection) else sqlite.insert(REPLAY)
+    return bool(connection.execute(insert.values(**values).on_conflict_do_nothing()).rowcount)
 
 
 def replay_event(
@@ -286,16 +296,19 @@ def replay_event(
     terms: dict[str, RouteTerms],
     *,
     as_new: bool = False,
+    replay_id: str | None = None,
 ) -> tuple[str, list[str]]:
     """Send one event along these routes now, whatever their conditions; makes the deliveries that are missing.
 
-    The replay's id, and the routes on which it is under way already or waits, which stay as they are.
+    The replay's id, and the routes on which it is under way already or waits, which stay as they are: all of them
+    where a replay of that `replay_id` has begun already.
     """
     event = connection.execute(select(EVENT).where(EVENT.c.id == event_id).with_for_update()).one()
     only = chosen[0] if len(chosen) == 1 else None
-    replay_id = new_id("rpl")
+    replay_id = replay_id or new_id("rpl")
     values = {"id": replay_id, "who": who, "at": now, "filter": Filter(ids=(event_id,)).as_json(), "to_route": only}
-    connection.execute(REPLAY.insert().values(**values, as_new=as_new, state="done", cursor="", total=0, done=0))
+    if not _inserted(connection, **values, as_new=as_new, state="done", cursor="", total=0, done=0):
+        return replay_id, list(chosen)
     replay = connection.execute(select(REPLAY).where(REPLAY.c.id == replay_id)).one()
     taken = select(DELIVERY).where(DELIVERY.c.event_id == event_id).order_by(DELIVERY.c.id).with_for_update()
     there = {row.route: row for row in connection.execute(taken)}

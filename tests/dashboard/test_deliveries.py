@@ -140,6 +140,25 @@ async def test_as_new_is_asked_twice(lab: Lab) -> None:
     assert (await lab.delivery(row)).key_no == 1
 
 
+async def test_a_form_that_is_posted_twice_begins_once(lab: Lab) -> None:
+    """Also when the first was delivered meanwhile: as new, the other side would get it a third time."""
+    (row,) = await died(lab, 1)
+    event = (await lab.delivery(row)).event_id
+    async with looking(lab.hub) as browser:
+        for path, action in (
+            (f"/deliveries/preview?action=replay&id={row}&as_new=1", "/replays"),
+            (f"/events/{event}/replay?routes=one&as_new=1", f"/events/{event}/replay"),
+        ):
+            page = await browser.get(path)
+            first = await browser.submit(page, action, sure="1")
+            await lab.finish(await lab.claim_one(), Receipt("sent"))
+            assert (await browser.submit(page, action, sure="1")).url == first.url
+            assert (await lab.delivery(row)).status == "delivered"
+        await browser.submit(page, action, 422, sure="1", replay_id="rpl_1")
+    assert (await lab.delivery(row)).key_no == 2
+    assert len(await lab.rows(REPLAY)) == len(await lab.rows(AUDIT)) == 2
+
+
 @pytest.mark.parametrize(
     ("query", "said"),
     [
