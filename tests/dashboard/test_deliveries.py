@@ -8,9 +8,10 @@ from sqlalchemy import Connection, update
 
 from hub.connector import Receipt
 from hub.errors import Hold, HoldRoute, Rejected, TryAgain
-from hub.replay import advance_replays, pause_route
+from hub.replay import advance_replays, pause_route, start_change
 from hub.store import AUDIT, DELIVERY, REPLAY
 from hub.store.effects import NewEffect, put_effects
+from hub.store.replays import Filter
 from tests import hubdb
 from tests.dashboard.served import Browser, Page, looking
 from tests.hubdb import Lab, document, open_lab, route
@@ -337,6 +338,27 @@ async def test_a_release_takes_no_more_than_were_shown(lab: Lab) -> None:
         await advance_replays(lab.hub)
         assert "2 of 2 released" in (await browser.get(str(begun.url.path))).text
     assert [(await lab.delivery(one)).status for one in (*held, late.id)] == ["delivered", "pending", "held"]
+
+
+async def test_a_cancel_of_what_is_held_takes_nothing_of_a_route_that_is_paused_since(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with open_lab(tmp_path, database_url, {name: route() for name in ("one", "two", "three")}) as lab:
+        lab.stand_still()
+        await lab.orders(3)
+        await pause_route(lab.hub, "asha", "one", None)
+        change = await start_change(lab.hub, "cancel", "asha", Filter(status="held"), pace=1)
+        lab.later(1)
+        await pause_route(lab.hub, "asha", "two", "stocktaking")
+        other = await start_change(lab.hub, "cancel", "asha", Filter(status="pending", route="three"), pace=1)
+        lab.later(1)
+        await pause_route(lab.hub, "asha", "three", None)
+        lab.later(9)
+        await advance_replays(lab.hub)
+        found = {(row.route, row.status) for row in await lab.rows(DELIVERY)}
+        rows = {row.id: (row.done, row.total) for row in await lab.rows(REPLAY)}
+    assert found == {("one", "skipped"), ("two", "pending"), ("three", "skipped")}
+    assert rows == {change: (3, 3), other: (3, 3)}
 
 
 async def test_one_is_released_and_cancelled_from_its_event(lab: Lab) -> None:
