@@ -314,6 +314,7 @@ async def test_a_cancel_at_a_pace_is_stopped_half_way(lab: Lab) -> None:
         await advance_replays(lab.hub)
         shown = await browser.get(str(begun.url.path))
         assert "2 of 5 cancelled" in shown.text
+        assert "Pace 1 a second" in shown.text
         stopped = await browser.submit(shown, f"{begun.url.path}/stop")
         assert "What is not cancelled yet stays as it is." in stopped.text
         assert not [one for one in stopped.all("form") if one.get("action", "").endswith("/stop")]
