@@ -259,7 +259,8 @@ class Refused(SQLModel, table=True):
 class Replay(SQLModel, table=True):
     """A sending again of many, on purpose, or a release or cancel of many: its filter, and how far it has come.
 
-    `action` is `replay`, `release` or `cancel`; `state` `running` (of the other two `changing`), `done` or `stopped`.
+    `action` is `replay`, `release` or `cancel`; `state` `running` (of the other two `changing`), `done`, `stopping`
+    or `stopped`.
     """
 
     id: str = Field(primary_key=True)

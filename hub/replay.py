@@ -84,9 +84,10 @@ async def _by_status(hub: Hub, found: Filter) -> dict[str, int]:
 
 
 async def start_replay(hub: Hub, who: str, found: Filter, **options: Any) -> str:
-    """Begin a replay (`to_route`, `as_new`, `pace` in deliveries a second, `most`); its id.
+    """Begin a replay (`to_route`, `as_new`, `pace` in deliveries a second, `most`, `replay_id`); its id.
 
-    Raises CommandError where nothing is left to send, since the events' bodies were dropped.
+    One of that `replay_id` that has begun is not begun again. Raises CommandError where nothing is left to send,
+    since the events' bodies were dropped.
     """
     to_route, terms = options.get("to_route"), hub.terms()
     if to_route is not None:
@@ -147,7 +148,7 @@ async def _advance(hub: Hub, replay_id: str) -> bool:
 
 
 async def replay_event(
-    hub: Hub, who: str, event_id: str, chosen: Sequence[str], *, as_new: bool = False
+    hub: Hub, who: str, event_id: str, chosen: Sequence[str], *, as_new: bool = False, replay_id: str | None = None
 ) -> tuple[str, list[str]]:
     """Send one event along these routes, also ones it did not take; the replay's id, and the routes left as they are.
 
@@ -161,18 +162,25 @@ async def replay_event(
     terms = hub.terms()
     if not body and not any(terms[route].reads_state for route in chosen):
         raise CommandError(f"{event_id}: its body was dropped when it was old, so it cannot be sent again")
-    replay_id, untouched = await hub.database.write(
-        lambda c: replays.replay_event(c, hub.now(), who, event_id, chosen, terms, as_new=as_new)
+    begun, untouched = await hub.database.write(
+        lambda c: replays.replay_event(c, hub.now(), who, event_id, chosen, terms, as_new=as_new, replay_id=replay_id)
     )
     hub.bells.ring(*(f"deliver:{route}" for route in chosen))
-    return replay_id, untouched
+    return begun, untouched
 
 
 async def stop_replay(hub: Hub, who: str, replay_id: str) -> int:
     """Stop a replay, release or cancel half-way; how many deliveries are as they were before."""
     if await hub.database.read(lambda connection: replays.get(connection, replay_id)) is None:
         raise CommandError(f"{replay_id}: there is no such replay")
-    return await hub.database.write(lambda connection: replays.stop(connection, hub.now(), replay_id, who))
+    given_back, after = await _give_back(hub, who, replay_id, "", 0)
+    while after is not None:
+        given_back, after = await _give_back(hub, who, replay_id, after, given_back)
+    return given_back
+
+
+async def _give_back(hub: Hub, who: str, replay_id: str, after: str, given_back: int) -> tuple[int, str | None]:
+    return await hub.database.write(lambda c: replays.stop(c, hub.now(), replay_id, who, after, given_back))
 
 
 async def pause_route(hub: Hub, who: str, route: str, reason: str | None) -> bool:

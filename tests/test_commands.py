@@ -21,7 +21,7 @@ from hub.connector import Receipt
 from hub.deliver import finish
 from hub.errors import Hold, HoldRoute, Rejected, TryAgain
 from hub.process import local_socket, running_socket
-from hub.replay import pause_route, start_replay
+from hub.replay import advance_replays, pause_route, start_change, start_replay
 from hub.store import AUDIT, DELIVERY, REPLAY
 from hub.store.records import record
 from hub.store.replays import Filter
@@ -197,6 +197,10 @@ async def test_all_that_is_held_on_a_route_is_released_at_a_pace_and_stopped(con
     assert stopped.out == f"{begun['id']} is stopped; 1 that had not started are as before\n"
     async with record_in(tmp_path) as lab:
         assert {(row.status, row.released_by) for row in await lab.rows(DELIVERY)} == {("held", None)}
+        paced = await start_change(lab.hub, "release", "asha", Filter(route="one"), pace=1)
+        lab.later(10)
+        await advance_replays(lab.hub)
+    assert re.search(rf"{paced} +release +asha +done +3 of 3", console.hub(tmp_path, "replays").out)
     assert "cancelled (done)" in console.hub(tmp_path, "cancel", "--route", "one", "--yes").out
     nothing = console.hub(tmp_path, "release", "--route", "one", "--yes")
     assert (nothing.code, nothing.err) == (1, "hub: nothing to release: nothing is held for a person on route one\n")

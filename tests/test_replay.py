@@ -11,7 +11,7 @@ from hub.connector import Context, Event, Receipt
 from hub.deliver import attempt, context_of, delivery_key, event_of
 from hub.errors import CommandError, Hold, NotNow, Rejected, Skip, TryAgain
 from hub.replay import advance_replays, pause_route, preview_replay, start_change, start_replay, stop_replay
-from hub.store import AUDIT, DELIVERY, EVENT, REPLAY
+from hub.store import AUDIT, DELIVERY, EVENT, REPLAY, replays
 from hub.store.claims import Claim
 from hub.store.replays import BATCH, Filter
 from tests import hubdb
@@ -244,6 +244,40 @@ async def test_stopped_between_batches_the_rest_is_never_taken(lab: Lab) -> None
     await stop_replay(lab.hub, "asha", replay_id)
     await advance_replays(lab.hub)
     assert await lab.rows(DELIVERY) == before
+
+
+async def test_stopped_many_are_given_back_in_batches_and_a_stop_cut_short_is_asked_for_again(lab: Lab) -> None:
+    """One transaction over all would keep webhooks waiting, and PostgreSQL ends one that takes 12 s."""
+    await thousand(lab, 2 * BATCH)
+    before = await lab.rows(DELIVERY)
+    replay_id = await start_replay(lab.hub, "asha", Filter(), pace=0.01)
+    while await advance_replays(lab.hub):
+        pass
+    given_back, _ = await lab.write(lambda c: replays.stop(c, lab.hub.now(), replay_id, "asha"))
+    assert (given_back, len(await lab.rows(DELIVERY, DELIVERY.c.status == "pending"))) == (BATCH, BATCH)
+    row = await lab.row(REPLAY)
+    assert (replays.state_of(row), await lab.rows(AUDIT, AUDIT.c.action == "replay.stop")) == ("running", [])
+    assert await advance_replays(lab.hub) == 0
+    assert await stop_replay(lab.hub, "lei", replay_id) == BATCH
+    assert [same_but(row, before=None) for row in await lab.rows(DELIVERY)] == [same_but(row) for row in before]
+    line = await lab.row(AUDIT, AUDIT.c.action == "replay.stop")
+    assert (line.who, line.detail["given_back"], (await lab.row(REPLAY)).state) == ("lei", BATCH, "stopped")
+
+
+async def test_stopped_along_another_route_what_moved_away_is_back_whichever_batch_it_is_in(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub.store.replays.BATCH", 2)
+    async with open_lab(tmp_path, database_url, {"old": route()}) as lab:
+        await lab.orders(5)
+    async with open_lab(tmp_path, database_url, {"one": route(events=["none"])}) as lab:
+        before = await lab.rows(DELIVERY)
+        replay_id = await start_replay(lab.hub, "asha", Filter(route="old"), to_route="one", pace=0.001)
+        while await advance_replays(lab.hub):
+            pass
+        assert len(await lab.rows(DELIVERY, DELIVERY.c.error_key == "moved")) == 5
+        assert await stop_replay(lab.hub, "asha", replay_id) == 5
+        assert await lab.rows(DELIVERY) == before
 
 
 async def test_stopped_a_second_replay_leaves_the_first_ones_mark(tmp_path: Path, database_url: str) -> None:

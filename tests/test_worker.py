@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from hub.connector import Context, Event, Receipt
-from hub.store import DELIVERY
+from hub.errors import Hold
+from hub.replay import start_change
+from hub.store import DELIVERY, REPLAY
+from hub.store.replays import Filter
 from hub.worker import running
 from tests import hubdb
 from tests.hubdb import Lab, Puppet, document, open_lab, route
@@ -48,6 +51,27 @@ async def test_an_event_goes_from_its_bell_to_its_end(tmp_path: Path, database_u
 
         await eventually(all_done)
     assert sorted(seen) == sorted((f"ord_{number}", 1) for number in range(20))
+
+
+async def test_a_release_and_a_cancel_at_a_pace_go_on_by_themselves(tmp_path: Path, database_url: str) -> None:
+    async def ask(event: Event, ctx: Context) -> Receipt:
+        if ctx.released is None:
+            raise Hold("ask")
+        return Receipt("done")
+
+    Puppet.acts |= {"one": ask, "two": ask}
+    async with open_lab(tmp_path, database_url, {name: route("Puppet") for name in Puppet.acts}) as lab:
+        await lab.orders(3)
+        async with running(lab.hub):
+
+            async def became(**wanted: int) -> bool:
+                return await statuses(lab) == wanted
+
+            await eventually(lambda: became(held=6))
+            await start_change(lab.hub, "release", "asha", Filter(route="one"), pace=4)
+            await start_change(lab.hub, "cancel", "asha", Filter(route="two"), pace=4)
+            await eventually(lambda: became(delivered=3, skipped=3))
+        assert [row.state for row in await lab.rows(REPLAY)] == ["done", "done"]
 
 
 async def test_at_a_stop_what_is_under_way_has_its_grace(tmp_path: Path, database_url: str) -> None:

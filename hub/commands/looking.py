@@ -166,7 +166,9 @@ def replays(
 
 def replay_state(replay: dict[str, Any]) -> str:
     """`running`, `stopped` or `done`; of a paced one until when it is spread."""
-    spread = replay["last_due"] is not None and replay["state"] != "stopped" and replay["total"] > 1
+    # What is released is due at once: such a one is over when all are.
+    goes_on = replay["state"] == "running" or (replay["state"] == "done" and replay["action"] == "replay")
+    spread = replay["last_due"] is not None and goes_on and replay["total"] > 1
     return f"{replay['state']}, spread until {moment(replay['last_due'])}" if spread else str(replay["state"])
 
 

@@ -11,8 +11,16 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select, update
 
-from hub.store import DELIVERY, REPLAY
-from hub.store.reading import PENDING, STUCK, DeliveryFilter, blocked_routes, delivery_conditions, status_conditions
+from hub.store import DELIVERY, REPLAY, ROUTE_STATE
+from hub.store.reading import (
+    PENDING,
+    STUCK,
+    DeliveryFilter,
+    blocked,
+    blocked_routes,
+    delivery_conditions,
+    status_conditions,
+)
 from hub.store.replays import BATCH, Filter, before
 from hub.store.routes import cancelled, released
 from hub.store.stats import add_endings
@@ -78,12 +86,20 @@ def advance(connection: Connection, now: datetime, change: Row[Any], configured:
 
 
 def _next_ids(connection: Connection, change: Row[Any], configured: Collection[str], most: int) -> list[str]:
-    held_up = blocked_routes(connection, configured)
+    held_up = _still_held_up(connection, change, configured)
     ids: list[str] = []
     for each in _open_conditions(change.action, Filter.from_json(change.filter), held_up):
         query = select(DELIVERY.c.id).where(*each, DELIVERY.c.id > change.cursor).order_by(DELIVERY.c.id).limit(most)
         ids += connection.execute(query).scalars()
     return sorted(ids)[:most]
+
+
+def _still_held_up(connection: Connection, change: Row[Any], configured: Collection[str]) -> dict[str, str]:
+    """Routes that were held up when it began. What waits for one that is held up since was shown as pending."""
+    states = connection.execute(select(ROUTE_STATE)).all()
+    began = {row.route: [at for at in (row.paused_at, row.opened_at) if at is not None] for row in states}
+    since = {route for route, moments in began.items() if moments and min(moments) > change.at}
+    return blocked([row for row in states if row.route not in since & set(configured)], configured)
 
 
 def _locked(connection: Connection, change: Row[Any], ids: list[str]) -> Sequence[Row[Any]]:

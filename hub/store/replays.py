@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.clock import from_micros, new_id, to_micros
 from hub.config import RESERVED_STORE
-from hub.store import DELIVERY, EFFECT, EVENT, REPLAY, among
+from hub.store import DELIVERY, EFFECT, EVENT, REPLAY, among, is_postgres
 from hub.store.events import fresh_look
 from hub.store.fan_out import RouteTerms, new_delivery
 from hub.store.routes import audit
@@ -27,6 +28,8 @@ MOMENTS_GIVEN_BACK = ("next_attempt_at", "released_at")
 # What each action's row is called while it goes on. A worker of an older version knows replays alone, and goes on with
 # whatever is `running`: a cancel must not be.
 GOING_ON = {"replay": "running", "release": "changing", "cancel": "changing"}
+# Of many, a stop gives back batch by batch. One that was cut short is asked for again.
+STOPPING = "stopping"
 
 
 @dataclass(frozen=True)
@@ -245,34 +248,43 @@ def start(
     as_new: bool = False,
     pace: float | None = None,
     most: int | None = None,
+    replay_id: str | None = None,
 ) -> str:
     """Begin a replay, release or cancel of what matches now, `total` as `count_going` or `count_open` says; its id.
 
-    The deliveries change batch by batch, in `advance`, or in that of hub.store.changes.
+    The deliveries change batch by batch, in `advance`, or in that of hub.store.changes. One of that `replay_id` that
+    has begun already is not begun again.
     """
     total = min(total, most) if most else total
-    replay_id = new_id("rpl")
-    connection.execute(
-        REPLAY.insert().values(
-            id=replay_id,
-            who=who,
-            at=now,
-            filter=found.as_json(),
-            to_route=to_route,
-            as_new=as_new,
-            pace=pace,
-            most=most,
-            action=action,
-            state=GOING_ON[action],
-            cursor="",
-            total=total,
-            done=0,
-        )
+    replay_id = replay_id or new_id("rpl")
+    fresh = _inserted(
+        connection,
+        id=replay_id,
+        who=who,
+        at=now,
+        filter=found.as_json(),
+        to_route=to_route,
+        as_new=as_new,
+        pace=pace,
+        most=most,
+        action=action,
+        state=GOING_ON[action],
+        cursor="",
+        total=total,
+        done=0,
     )
+    if not fresh:
+        return replay_id
     only_of_replays = {"to": to_route, "as_new": as_new} if action == "replay" else {}
     detail = {"replay": replay_id, "filter": found.as_json(), "count": total, "pace": pace} | only_of_replays
     audit(connection, now, who, action, **detail)
     return replay_id
+
+
+def _inserted(connection: Connection, **values: Any) -> bool:
+    """Make a replay's row; False where there is one of that id."""
+    insert = postgresql.insert(REPLAY) if is_postgres(connection) else sqlite.insert(REPLAY)
+    return bool(connection.execute(insert.values(**values).on_conflict_do_nothing()).rowcount)
 
 
 def replay_event(
@@ -284,16 +296,19 @@ def replay_event(
     terms: dict[str, RouteTerms],
     *,
     as_new: bool = False,
+    replay_id: str | None = None,
 ) -> tuple[str, list[str]]:
     """Send one event along these routes now, whatever their conditions; makes the deliveries that are missing.
 
-    The replay's id, and the routes on which it is under way already or waits, which stay as they are.
+    The replay's id, and the routes on which it is under way already or waits, which stay as they are: all of them
+    where a replay of that `replay_id` has begun already.
     """
     event = connection.execute(select(EVENT).where(EVENT.c.id == event_id).with_for_update()).one()
     only = chosen[0] if len(chosen) == 1 else None
-    replay_id = new_id("rpl")
+    replay_id = replay_id or new_id("rpl")
     values = {"id": replay_id, "who": who, "at": now, "filter": Filter(ids=(event_id,)).as_json(), "to_route": only}
-    connection.execute(REPLAY.insert().values(**values, as_new=as_new, state="done", cursor="", total=0, done=0))
+    if not _inserted(connection, **values, as_new=as_new, state="done", cursor="", total=0, done=0):
+        return replay_id, list(chosen)
     replay = connection.execute(select(REPLAY).where(REPLAY.c.id == replay_id)).one()
     taken = select(DELIVERY).where(DELIVERY.c.event_id == event_id).order_by(DELIVERY.c.id).with_for_update()
     there = {row.route: row for row in connection.execute(taken)}
@@ -351,14 +366,14 @@ def list_replays(connection: Connection, limit: int, before: str | None = None) 
 def list_sending(connection: Connection, now: datetime) -> list[Row[Any]]:
     """Replays that are not over, oldest first: still being set going, or spread over a time that goes on."""
     spread = and_(REPLAY.c.action == "replay", REPLAY.c.state == "done", REPLAY.c.pace.is_not(None))
-    going_on = REPLAY.c.state.in_(GOING_ON.values())
+    going_on = REPLAY.c.state.in_((*GOING_ON.values(), STOPPING))
     rows = connection.execute(select(REPLAY).where(or_(going_on, spread)).order_by(REPLAY.c.id)).all()
     return [row for row in rows if row.state != "done" or last_due(row) > now]
 
 
 def state_of(replay: Row[Any]) -> str:
-    """`running`, `done` or `stopped`, whatever its action."""
-    return "running" if replay.state in GOING_ON.values() else str(replay.state)
+    """`running`, `done` or `stopped`, whatever its action; it is stopped once all is given back."""
+    return "running" if replay.state in {*GOING_ON.values(), STOPPING} else str(replay.state)
 
 
 def last_due(replay: Row[Any]) -> datetime:
@@ -557,24 +572,37 @@ def _insert_along(
     connection.execute(DELIVERY.insert().values(**fresh))
 
 
-def stop(connection: Connection, now: datetime, replay_id: str, who: str) -> int:
-    """Stop a replay, release or cancel: what has not started is as before. How many those were."""
+def stop(
+    connection: Connection, now: datetime, replay_id: str, who: str, after: str = "", given_back: int = 0
+) -> tuple[int, str | None]:
+    """Stop a replay, release or cancel: what has not started is as before; of many, of the next few after that id.
+
+    How many were given back, those `given_back` earlier included, and the id to go on after, None at the end.
+    """
     action = lock(connection, replay_id).action
-    connection.execute(update(REPLAY).where(REPLAY.c.id == replay_id).values(state="stopped"))
-    rows = connection.execute(
-        select(DELIVERY).where(DELIVERY.c.replay_id == replay_id).order_by(DELIVERY.c.id).with_for_update()
-    ).all()
-    waiting = [row for row in rows if _not_started(row)]
+    own = select(DELIVERY.c.id).where(DELIVERY.c.replay_id == replay_id, DELIVERY.c.id > after)
+    ids = connection.execute(own.order_by(DELIVERY.c.id).limit(BATCH)).scalars().all()
+    given_back += _give_some_back(connection, now, replay_id, ids)
+    ended = len(ids) < BATCH
+    state = "stopped" if ended else STOPPING
+    connection.execute(update(REPLAY).where(REPLAY.c.id == replay_id).values(state=state))
+    if ended:
+        audit(connection, now, who, f"{action}.stop", replay=replay_id, given_back=given_back)
+    return given_back, None if ended else ids[-1]
+
+
+def _give_some_back(connection: Connection, now: datetime, replay_id: str, ids: Sequence[str]) -> int:
+    """Give back those that have not started, with what was moved away for them."""
+    own = select(DELIVERY).where(DELIVERY.c.replay_id == replay_id).order_by(DELIVERY.c.id).with_for_update()
+    waiting = [row for row in connection.execute(own.where(DELIVERY.c.id.in_(ids))) if _not_started(row)]
     for row in waiting:
         if row.before["status"] is None:
             connection.execute(delete(DELIVERY).where(DELIVERY.c.id == row.id))
         else:
             _give_back(connection, now, row)
-    events = {row.event_id for row in waiting}
-    for row in rows:
-        if row.error_key == MOVED and row.event_id in events:
-            _give_back(connection, now, row)
-    audit(connection, now, who, f"{action}.stop", replay=replay_id, given_back=len(waiting))
+    of_events = DELIVERY.c.event_id.in_({row.event_id for row in waiting})
+    for row in connection.execute(own.where(of_events, DELIVERY.c.error_key == MOVED)).all():
+        _give_back(connection, now, row)
     return len(waiting)
 
 

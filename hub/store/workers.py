@@ -7,6 +7,7 @@ from sqlalchemy import Connection, delete, exists, literal, or_, select, union_a
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.store import DELIVERY, EVENT, REPLAY, WORKER, among, is_postgres
+from hub.store.replays import GOING_ON
 
 FORGOTTEN_AFTER = timedelta(days=7)
 
@@ -53,5 +54,5 @@ def due_bells(connection: Connection, now: datetime, routes: Sequence[str]) -> l
         for route in routes
     ]
     waiting = select(literal("fan_out").label("bell")).where(exists().where(EVENT.c.fanned_out_at.is_(None)))
-    replays = select(literal("replay").label("bell")).where(exists().where(REPLAY.c.state == "running"))
+    replays = select(literal("replay").label("bell")).where(exists().where(REPLAY.c.state.in_(GOING_ON.values())))
     return list(connection.execute(union_all(waiting, replays, *checks)).scalars())

@@ -58,6 +58,8 @@ MOST_LISTED = 1000
 # One a day: what is slower has due times that no clock knows.
 SLOWEST_PACE = 1 / 86_400
 Pace = Annotated[float, Field(ge=SLOWEST_PACE, le=10_000)]
+# An id that whoever asks gave it beforehand: asked for twice, it begins once.
+ReplayId = Annotated[str, Field(pattern="^rpl_[0-9a-f]{32}$")]
 REFUSED_SHOWN = (
     "id", "at", "store", "status", "reason", "details", "remote", "signed", "cut", "event_id",
 )  # fmt: skip
@@ -143,6 +145,7 @@ class ReplayStarted(ReplayWanted):
     """`pace` in deliveries a second; `as_new` sends again what was sent before."""
 
     as_new: bool = False
+    replay_id: ReplayId | None = None
     pace: Pace | None = None
     who: str = "local"
 
@@ -209,6 +212,7 @@ class EventReplayed(OneId):
 
     routes: tuple[str, ...] = Field(min_length=1)
     as_new: bool = False
+    replay_id: ReplayId | None = None
     who: str = "local"
 
 
@@ -425,8 +429,9 @@ async def replay_start(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     asked = wanted(ReplayStarted, arguments)
     found = filter_of(asked, hub.now())
     replay_id = await replay.start_replay(
-        hub, asked.who, found, to_route=asked.to_route, as_new=asked.as_new, pace=asked.pace, most=asked.limit
-    )
+        hub, asked.who, found, to_route=asked.to_route, as_new=asked.as_new, pace=asked.pace, most=asked.limit,
+        replay_id=asked.replay_id,
+    )  # fmt: skip
     return await replay_get(hub, {"id": replay_id})
 
 
@@ -448,7 +453,9 @@ async def replay_get(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
 async def replay_event(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     """Send one event along routes at once, also ones it did not take: the replay's `id`, and the `untouched` routes."""
     asked = wanted(EventReplayed, arguments)
-    replay_id, untouched = await replay.replay_event(hub, asked.who, asked.id, asked.routes, as_new=asked.as_new)
+    replay_id, untouched = await replay.replay_event(
+        hub, asked.who, asked.id, asked.routes, as_new=asked.as_new, replay_id=asked.replay_id
+    )
     return {"id": replay_id, "untouched": untouched}
 
 

@@ -8,9 +8,10 @@ from sqlalchemy import Connection, update
 
 from hub.connector import Receipt
 from hub.errors import Hold, HoldRoute, Rejected, TryAgain
-from hub.replay import advance_replays, pause_route
+from hub.replay import advance_replays, pause_route, start_change
 from hub.store import AUDIT, DELIVERY, REPLAY
 from hub.store.effects import NewEffect, put_effects
+from hub.store.replays import Filter
 from tests import hubdb
 from tests.dashboard.served import Browser, Page, looking
 from tests.hubdb import Lab, document, open_lab, route
@@ -138,6 +139,25 @@ async def test_as_new_is_asked_twice(lab: Lab) -> None:
         assert (await lab.rows(REPLAY)) == []
         await browser.submit(page, "/replays", sure="1")
     assert (await lab.delivery(row)).key_no == 1
+
+
+async def test_a_form_that_is_posted_twice_begins_once(lab: Lab) -> None:
+    """Also when the first was delivered meanwhile: as new, the other side would get it a third time."""
+    (row,) = await died(lab, 1)
+    event = (await lab.delivery(row)).event_id
+    async with looking(lab.hub) as browser:
+        for path, action in (
+            (f"/deliveries/preview?action=replay&id={row}&as_new=1", "/replays"),
+            (f"/events/{event}/replay?routes=one&as_new=1", f"/events/{event}/replay"),
+        ):
+            page = await browser.get(path)
+            first = await browser.submit(page, action, sure="1")
+            await lab.finish(await lab.claim_one(), Receipt("sent"))
+            assert (await browser.submit(page, action, sure="1")).url == first.url
+            assert (await lab.delivery(row)).status == "delivered"
+        await browser.submit(page, action, 422, sure="1", replay_id="rpl_1")
+    assert (await lab.delivery(row)).key_no == 2
+    assert len(await lab.rows(REPLAY)) == len(await lab.rows(AUDIT)) == 2
 
 
 @pytest.mark.parametrize(
@@ -294,6 +314,7 @@ async def test_a_cancel_at_a_pace_is_stopped_half_way(lab: Lab) -> None:
         await advance_replays(lab.hub)
         shown = await browser.get(str(begun.url.path))
         assert "2 of 5 cancelled" in shown.text
+        assert "Pace 1 a second" in shown.text
         stopped = await browser.submit(shown, f"{begun.url.path}/stop")
         assert "What is not cancelled yet stays as it is." in stopped.text
         assert not [one for one in stopped.all("form") if one.get("action", "").endswith("/stop")]
@@ -318,6 +339,27 @@ async def test_a_release_takes_no_more_than_were_shown(lab: Lab) -> None:
         await advance_replays(lab.hub)
         assert "2 of 2 released" in (await browser.get(str(begun.url.path))).text
     assert [(await lab.delivery(one)).status for one in (*held, late.id)] == ["delivered", "pending", "held"]
+
+
+async def test_a_cancel_of_what_is_held_takes_nothing_of_a_route_that_is_paused_since(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with open_lab(tmp_path, database_url, {name: route() for name in ("one", "two", "three")}) as lab:
+        lab.stand_still()
+        await lab.orders(3)
+        await pause_route(lab.hub, "asha", "one", None)
+        change = await start_change(lab.hub, "cancel", "asha", Filter(status="held"), pace=1)
+        lab.later(1)
+        await pause_route(lab.hub, "asha", "two", "stocktaking")
+        other = await start_change(lab.hub, "cancel", "asha", Filter(status="pending", route="three"), pace=1)
+        lab.later(1)
+        await pause_route(lab.hub, "asha", "three", None)
+        lab.later(9)
+        await advance_replays(lab.hub)
+        found = {(row.route, row.status) for row in await lab.rows(DELIVERY)}
+        rows = {row.id: (row.done, row.total) for row in await lab.rows(REPLAY)}
+    assert found == {("one", "skipped"), ("two", "pending"), ("three", "skipped")}
+    assert rows == {change: (3, 3), other: (3, 3)}
 
 
 async def test_one_is_released_and_cancelled_from_its_event(lab: Lab) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hub.clock import new_id
 from hub.errors import CommandError
 from hub.runtime import Hub
 from hub.web import api
@@ -109,6 +110,7 @@ async def preview_replay(request: Request, found: Mapping[str, Any]) -> Response
         fields=fields_of(shown["filter"]),
         words=in_words(shown["filter"]),
         as_new=request.query_params.get("as_new") == "1",
+        replay_id=new_id("rpl"),
         again=dict(found)
         | ({"all": "replay"} if "ids" not in found else {"action": "replay", "id": found["ids"], "ids": None}),
     )
@@ -178,7 +180,11 @@ async def start(request: Request) -> Response:
     as_new = form.get("as_new") == "1"
     if as_new and form.get("sure") != "1":
         raise api.WrongUsage("to send again what was sent before, say that you are sure of it")
-    arguments = given(form) | {"as_new": as_new, "who": person_of(request).name, "pace": pace_of(form)}
+    arguments = (
+        given(form)
+        | filled(form, "replay_id")
+        | {"as_new": as_new, "who": person_of(request).name, "pace": pace_of(form)}
+    )
     started = await api.replay_start(hub_of(request), arguments)
     return see(f"/replays/{started['id']}", done="replayed")
 

@@ -9,12 +9,13 @@ from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from hub.clock import new_id
 from hub.runtime import Hub
 from hub.store import reading
 from hub.store.reading import WholeDelivery, WholeEvent
 from hub.web import api
 from hub.web.explain import Surroundings, explained, not_taken, surroundings
-from hub.web.pages.asked import accepted, action, form_of, hub_of, missing, operator_page, page, path_of, see
+from hub.web.pages.asked import accepted, action, filled, form_of, hub_of, missing, operator_page, page, path_of, see
 from hub.web.pages.events import webhook_url
 from hub.web.pages.live import event_mark, stream_of_one
 from hub.web.people import person_of
@@ -200,6 +201,7 @@ async def preview(request: Request) -> Response:
         routes=routes,
         going=[one.route for one in routes if one.can],
         as_new=as_new,
+        replay_id=new_id("rpl"),
     )
 
 
@@ -209,7 +211,7 @@ async def replay(request: Request) -> Response:
     as_new = form.get("as_new") == "1"
     if as_new and form.get("sure") != "1":
         raise api.WrongUsage("to send again what was sent before, say that you are sure of it")
-    started = await api.replay_event(hub_of(request), arguments | {"as_new": as_new})
+    started = await api.replay_event(hub_of(request), arguments | filled(form, "replay_id") | {"as_new": as_new})
     return see(f"/replays/{started['id']}", done="replayed")
 
 
