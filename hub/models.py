@@ -276,6 +276,8 @@ class Replay(SQLModel, table=True):
     cursor: str = ""
     total: int = 0
     done: int = 0
+    next_at: datetime | None = moment(default=None)
+    """When the next of a release or cancel that keeps a pace may be done."""
 
 
 class Audit(SQLModel, table=True):

@@ -100,21 +100,26 @@ async def start_replay(hub: Hub, who: str, found: Filter, **options: Any) -> str
     return replay_id
 
 
-async def start_change(hub: Hub, action: str, who: str, found: Filter, pace: float | None = None) -> str:
+async def start_change(
+    hub: Hub, action: str, who: str, found: Filter, pace: float | None = None, replay_id: str | None = None
+) -> str:
     """Begin to release what is held, or to cancel what is pending or held, of all that match and are there; its id.
 
-    `pace` in deliveries a second; without it, as fast as it goes.
+    `pace` in deliveries a second; without it, as fast as it goes. One of that `replay_id` that has begun is not begun
+    again.
     """
     until = min(found.until or hub.now(), hub.now())
     found = replace(found, until=until)
 
     def start(connection: Connection) -> str:
         total = changes.count_open(connection, action, found, hub.config.routes)
-        return replays.start(connection, hub.now(), who, found, action=action, total=total, pace=pace)
+        return replays.start(
+            connection, hub.now(), who, found, action=action, total=total, pace=pace, replay_id=replay_id
+        )
 
-    replay_id = await hub.database.write(start)
-    await _advance(hub, replay_id)
-    return replay_id
+    begun = await hub.database.write(start)
+    await _advance(hub, begun)
+    return begun
 
 
 async def advance_replays(hub: Hub) -> int:

@@ -5,7 +5,7 @@ A stop of a release holds again what has not started (hub.store.replays.stop); t
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import floor
 from typing import Any
 
@@ -24,6 +24,9 @@ from hub.store.reading import (
 from hub.store.replays import BATCH, Filter, before
 from hub.store.routes import cancelled, released
 from hub.store.stats import add_endings
+
+# More than lies between two ticks.
+MADE_UP = timedelta(seconds=2)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def advance(connection: Connection, now: datetime, change: Row[Any], configured:
     Never more than were there when it began. `change` is its row, locked.
     """
     left = change.total - change.done
-    allowed = left if change.pace is None else floor((now - change.at).total_seconds() * change.pace) + 1 - change.done
+    begin, allowed = _allowed(change, now)
     most = min(BATCH, left, allowed)
     if most < 1 <= left:
         return Step(frozenset(), more=False)
@@ -81,8 +84,18 @@ def advance(connection: Connection, now: datetime, change: Row[Any], configured:
     ended = len(ids) < most or len(rows) == left
     progress = {"done": change.done + len(rows), "cursor": ids[-1] if ids else change.cursor}
     progress["state"] = "done" if ended else change.state
+    if change.pace is not None:
+        progress["next_at"] = begin + timedelta(seconds=len(rows) / change.pace)
     connection.execute(update(REPLAY).where(REPLAY.c.id == change.id).values(**progress))
     return Step(frozenset(row.route for row in rows), more=not ended)
+
+
+def _allowed(change: Row[Any], now: datetime) -> tuple[datetime, int]:
+    """How many its pace allows by now, and from when on that counts: what nobody did for longer is not made up for."""
+    begin: datetime = max(change.next_at or change.at, now - MADE_UP)
+    if change.pace is None:
+        return begin, BATCH
+    return begin, floor((now - begin).total_seconds() * change.pace) + 1
 
 
 def _next_ids(connection: Connection, change: Row[Any], configured: Collection[str], most: int) -> list[str]:

@@ -5,7 +5,20 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, delete, func, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    case,
+    delete,
+    func,
+    or_,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.clock import from_micros, new_id, to_micros
@@ -365,7 +378,11 @@ def list_replays(connection: Connection, limit: int, before: str | None = None) 
 
 def list_sending(connection: Connection, now: datetime) -> list[Row[Any]]:
     """Replays that are not over, oldest first: still being set going, or spread over a time that goes on."""
-    spread = and_(REPLAY.c.action == "replay", REPLAY.c.state == "done", REPLAY.c.pace.is_not(None))
+    lasts = to_micros(now) - type_coerce(REPLAY.c.at, BigInteger)
+    spread = and_(
+        REPLAY.c.action == "replay", REPLAY.c.state == "done", REPLAY.c.pace.is_not(None),
+        REPLAY.c.total / REPLAY.c.pace * 1_000_000 > lasts,
+    )  # fmt: skip
     going_on = REPLAY.c.state.in_((*GOING_ON.values(), STOPPING))
     rows = connection.execute(select(REPLAY).where(or_(going_on, spread)).order_by(REPLAY.c.id)).all()
     return [row for row in rows if row.state != "done" or last_due(row) > now]

@@ -160,6 +160,7 @@ class OpenWanted(Matching):
 class OpenStarted(OpenWanted):
     """`pace` in deliveries a second."""
 
+    replay_id: ReplayId | None = None
     pace: Pace | None = None
     who: str = "local"
 
@@ -523,7 +524,8 @@ async def open_start(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     """Begin to release what is held, or to cancel what is pending or held, of all that match; goes on as a replay."""
     asked = wanted(OpenStarted, arguments)
     found = filter_of(asked, hub.now())
-    return await replay_get(hub, {"id": await replay.start_change(hub, asked.action, asked.who, found, asked.pace)})
+    begun = await replay.start_change(hub, asked.action, asked.who, found, asked.pace, asked.replay_id)
+    return await replay_get(hub, {"id": begun})
 
 
 async def try_route(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ LONGEST_COUNT = 9
 
 FLASHES = {
     "replayed": "The replay has begun.",
-    "stopped": "It was stopped. {n} that had not started are as they were before.",
+    "stopped": "It was stopped. Given back as they were before: {n}.",
     "released": "{n} released.",
     "releasing": "The release has begun.",
     "cancelling": "The cancelling has begun.",

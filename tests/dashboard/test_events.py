@@ -252,7 +252,7 @@ async def test_replay_along_some_routes_previewed(tmp_path: Path, database_url: 
         (line,) = await lab.rows(AUDIT)
         assert (line.who, line.action, line.detail["routes"]) == ("asha", "replay", ["one", "two"])
         stopped = await browser.submit(done, f"{done.url.path}/stop")
-        assert "2 that had not started are as they were before" in stopped.text
+        assert "Given back as they were before: 2." in stopped.text
         assert {one.route: one.status for one in await lab.rows(DELIVERY)} == {"one": "dead", "three": "pending"}
 
 

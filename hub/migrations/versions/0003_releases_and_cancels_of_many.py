@@ -12,3 +12,4 @@ CHANGES = ("replay",)
 
 def upgrade() -> None:
     op.add_column("replay", sa.Column("action", sa.String(), nullable=False, server_default="replay"))
+    op.add_column("replay", sa.Column("next_at", sa.BigInteger(), nullable=True))

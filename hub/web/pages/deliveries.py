@@ -93,7 +93,7 @@ async def preview(request: Request) -> Response:
     if verb not in {"release", "cancel"}:
         raise api.WrongUsage("action: must be replay, release or cancel")
     shown = await api.open_preview(hub_of(request), found | {"action": verb})
-    names = {"count": shown["count"], "event": event_of(query), "verb": verb}
+    names = {"count": shown["count"], "event": event_of(query), "verb": verb, "replay_id": new_id("rpl")}
     return render(
         request, "preview_open.html", fields=fields_of(shown["filter"]), words=in_words(shown["filter"]), **names
     )
@@ -154,7 +154,8 @@ async def change(request: Request, verb: str) -> Response:
     if event is not None and len(ids) == 1:
         await ONE[verb](hub_of(request), ids[0], who)
         return see(f"/events/{event}", done=ENDED[verb], n=1)
-    begun = await api.open_start(hub_of(request), given(form) | who | {"action": verb, "pace": pace_of(form)})
+    arguments = given(form) | filled(form, "replay_id") | who | {"action": verb, "pace": pace_of(form)}
+    begun = await api.open_start(hub_of(request), arguments)
     done = BEGUN[verb] if begun["state"] == "running" else ENDED[verb]
     return see(f"/replays/{begun['id']}", done=done, n=begun["done"])
 
