@@ -72,15 +72,6 @@ def test_only_64_lower_case_hex_digits_are_a_signature(change: Any) -> None:
     assert verify(body, change(sign(body)), KEYS) is None
 
 
-def test_no_single_bit_of_the_body_may_change() -> None:
-    body = body_of(data={"orderId": "ord_1", "name": "Zoë"})
-    signature = sign(body)
-    for position in range(len(body) * 8):
-        altered = bytearray(body)
-        altered[position // 8] ^= 1 << position % 8
-        assert verify(bytes(altered), signature, KEYS) is None
-
-
 def test_vectors_recorded_from_node() -> None:
     for body, expected in zip(VECTORS["bodies"], VECTORS["signatures"], strict=True):
         assert sign(body.encode(), VECTORS["secret"]).decode() == expected
