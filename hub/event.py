@@ -155,7 +155,8 @@ def _problems(document: dict[str, Any]) -> Iterator[FieldProblem]:
 
 
 def _moment(value: Any) -> datetime | None:
-    if not isinstance(value, str) or len(value) > 64:
+    # A NUL is no part of a time, whatever Python's reader makes of it.
+    if not (isinstance(value, str) and len(value) <= 64 and value.isprintable()):
         return None
     try:
         moment = datetime.fromisoformat(value)
