@@ -19,14 +19,13 @@ from hub.testing.samples import SIGNATURE_HEADER, sample, sign, to_bytes
 from tests import hubdb
 from tests.hubdb import SECRET, Lab, document, open_lab, served
 from tests.security import WHOLE
-from tests.test_webhooks import where
+from tests.security.wire import Client, request
 
 shared_url, database_url = hubdb.shared_url, hubdb.database_url
 
 BODY = to_bytes(document(orderId="ord_1"))
 RIGHT = sign(BODY, SECRET).encode()
 NEW_SECRET = "the webhook secret that comes after it"
-NAME = SIGNATURE_HEADER.encode()
 MIB = 1024 * 1024
 CASES = 10_000 if WHOLE else 2_000
 CLIENTS = 8
@@ -70,38 +69,6 @@ BOUNDED = {"1 MB": 431, "a NUL": 400, "a line end": 400}
 """Where not a 401: what ends the connection, since nothing after it can be trusted."""
 
 
-def request(signatures: list[bytes], body: bytes = BODY) -> bytes:
-    fields = [b"Host: hub", b"Content-Length: %d" % len(body), *(NAME + b": " + one for one in signatures)]
-    return b"\r\n".join([b"POST /webhooks/main HTTP/1.1", *fields]) + b"\r\n\r\n" + body
-
-
-class Client:
-    """One connection that goes on as long as the hub lets it, and another one after that."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-
-    async def status(self, sent: bytes) -> int:
-        """The status that the answer to these bytes has."""
-        if self._streams is None:
-            self._streams = await asyncio.open_connection(*where(self._url))
-        reader, writer = self._streams
-        writer.write(sent)
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = re.search(rb"content-length: (\d+)", head)
-        assert length is not None
-        await reader.readexactly(int(length[1]))
-        if b"connection: close" in head:
-            self.close()
-        return int(head[9:12])
-
-    def close(self) -> None:
-        if self._streams is not None:
-            self._streams[1].close()
-        self._streams = None
-
-
 @asynccontextmanager
 async def receiving(folder: Path, **config: Any) -> AsyncIterator[tuple[Lab, str]]:
     async with open_lab(folder, f"sqlite:///{folder}/hub.db", **config) as lab, served(lab.hub) as url:
@@ -112,10 +79,10 @@ async def test_s01_every_form_that_is_none(tmp_path: Path) -> None:
     """S01: each known slip and trick over HTTP; the right one beside them is taken."""
     async with receiving(tmp_path) as (lab, url):
         client = Client(url)
-        found = {name: await client.status(request(given)) for name, given in NAMED.items()}
+        found = {name: await client.status(request(given, BODY)) for name, given in NAMED.items()}
         assert found == {name: BOUNDED.get(name, 401) for name in NAMED}
         assert await lab.rows(EVENT) == []
-        assert await client.status(request([RIGHT])) == 200
+        assert await client.status(request([RIGHT], BODY)) == 200
         client.close()
 
 
@@ -165,7 +132,7 @@ async def test_s01_thousands_of_made_up_ones(tmp_path: Path) -> None:
     async def send(part: list[list[bytes]]) -> None:
         client = Client(url)
         for given in part:
-            found[await client.status(request(given))] += 1
+            found[await client.status(request(given, BODY))] += 1
         client.close()
 
     async with receiving(tmp_path) as (lab, url):
