@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hub.errors import NotAnEvent
@@ -19,6 +19,7 @@ from hub.event import (
     SigningKey,
     content_hash,
     dedupe_key,
+    depth_of,
     entity_of,
     parse,
     search_keys,
@@ -211,3 +212,15 @@ def test_search_keys_leave_out_what_cannot_be_indexed() -> None:
     assert search_keys("order.placed", "order:ord_1", data) == {
         ("order", "ord_1"), ("number", "1042"), ("email", "asha@example.test"), ("sku", "KET-1"), ("sku", "7"),
     }  # fmt: skip
+
+
+@given(st.lists(JSON) | st.dictionaries(st.text('[]{}"\\', max_size=8), JSON))
+@example({'["]{': [{'\\"': ["[[["]}]})
+@example([[], [[]], {"": "\\"}])
+def test_the_depth_is_that_of_what_is_read(document: Any) -> None:
+    def depth(value: Any) -> int:
+        members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+        return 0 if members is None else 1 + max(map(depth, members), default=0)
+
+    for text in (json.dumps(document), json.dumps(document, ensure_ascii=False, indent=1)):
+        assert depth_of(text.encode("utf-8", "surrogatepass")) == depth(document)
