@@ -12,12 +12,13 @@ import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, Row, Table, select
 from sqlmodel import SQLModel
 
 from hub.testing.samples import SIGNATURE_HEADER, sample, sign, to_bytes
@@ -223,7 +224,8 @@ async def routes_are_tested(client: httpx.AsyncClient, search: Search) -> None:
 
 
 async def crawled(client: httpx.AsyncClient, search: Search) -> None:
-    waiting, seen = ["/", "/account", "/routes", "/refused", "/audit", "/replays", "/deliveries", "/events"], set()
+    waiting = ["/", "/account", "/routes", "/refused", "/audit", "/replays", "/deliveries", "/events"]
+    seen: set[str] = set()
     while waiting and len(seen) < MOST_PAGES:
         path = waiting.pop(0)
         if path in seen:
@@ -286,9 +288,12 @@ async def every_route_was_tried(console: Console, folder: Path) -> None:
 async def rows_are_read(url: str, search: Search) -> None:
     async with opened(url) as database:
         for table in SQLModel.metadata.tables.values():
-            query = select(table)
-            for row in await database.read(lambda connection, query=query: list(connection.execute(query))):
+            for row in await database.read(partial(all_of, table)):
                 search.look("row", table.name, " ".join(as_text(value) for value in row))
+
+
+def all_of(table: Table, connection: Connection) -> list[Row[Any]]:
+    return list(connection.execute(select(table)))
 
 
 def as_text(value: Any) -> str:
