@@ -53,7 +53,7 @@ async def tab(chromium: Browser, **options: Any) -> tuple[Page, list[str]]:
 
 
 async def test_every_page_runs_nothing_and_fits(chromium: Browser, tmp_path: Path) -> None:
-    """Full of strings that mean harm; on a phone, where the least space is."""
+    """S18: Full of strings that mean harm; on a phone, where the least space is."""
     scene: Scene = await filled(tmp_path)
     async with open_scene(tmp_path) as lab, pages_of(lab.hub) as url:
         page, wrong = await tab(chromium, viewport={"width": 390, "height": 844}, color_scheme="dark")
