@@ -26,6 +26,7 @@ from tests.dashboard.served import Page, harmless, looking
 from tests.hubdb import NOON, SECRET, Lab, open_lab, served
 from tests.hubs import SECRET as PROCESS_SECRET
 from tests.hubs import HubProcess, cluster, config_of, write_config
+from tests.security import WHOLE
 from tests.security.json_inputs import DOCUMENTS, LEFT_OPEN, MUST_REFUSE, MUST_TAKE
 from tests.security.wire import Answer, Client, request
 from tests.servers import ValkeyServer, eventually
@@ -101,7 +102,7 @@ def read(body: bytes) -> dict[str, Any]:
 async def shown(lab: Lab) -> None:
     """Each event's page is harmless, and its raw body what came."""
     async with looking(lab.hub) as browser:
-        for row in await lab.rows(EVENT):
+        for row in (await lab.rows(EVENT))[:: 1 if WHOLE else 4]:
             harmless(await browser.get(f"/events/{row.id}"))
             assert (await browser.client.get(f"/events/{row.id}/raw")).content == bytes(row.body)
 
