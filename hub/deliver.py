@@ -58,7 +58,9 @@ class KeptEffects(EntityEffects):
         if not isinstance(value, str):
             raise TypeError(f"an effect's value is text, not {type(value).__name__}")
         self.fresh = False
-        effect = NewEffect(self.scope, name, self.delivery_id, value, url)
+        # Both are shown to people; a connector that needs a secret has it in its settings.
+        shown = None if url is None else self.hub.redact(url)
+        effect = NewEffect(self.scope, name, self.delivery_id, self.hub.redact(value), shown)
         # What was done out there is done: given up here, it would be done again.
         await patiently("effect", lambda: self.hub.writer.put(put_effects, effect))
 

@@ -7,10 +7,12 @@ The wire format and the eight event types are the vendor's (API overview, "Webho
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import accumulate
 from typing import Any, NamedTuple, TypeGuard
 
 import orjson
@@ -36,6 +38,10 @@ LONGEST_ID = 256
 DEEPEST = 100
 SIGNATURE = re.compile(rb"[0-9a-f]{64}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+# One step deeper as 1, one back as -1; no other byte.
+STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
+NO_STEP = bytes(set(range(256)) - set(b"[]{}"))
 
 # Whose id an event's entity is, where that is not the noun of its type.
 ENTITY_FIELDS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
@@ -117,7 +123,7 @@ def parse(body: bytes) -> Parsed:
     kind, data, occurred_at = document.get("event"), document.get("data"), _moment(document.get("timestamp"))
     if not ((kind in EVENT_TYPES or _is_name(kind)) and isinstance(data, dict) and occurred_at is not None):
         raise _unfit(*_problems(document))
-    if _too_deep(body, document):
+    if _too_deep(body):
         raise _unfit(FieldProblem("data", f"is nested more than {DEEPEST} deep"))
     found = _entity_field(kind, data)
     if found is None:
@@ -155,7 +161,8 @@ def _problems(document: dict[str, Any]) -> Iterator[FieldProblem]:
 
 
 def _moment(value: Any) -> datetime | None:
-    if not isinstance(value, str) or len(value) > 64:
+    # A NUL is no part of a time, whatever Python's reader makes of it.
+    if not (isinstance(value, str) and len(value) <= 64 and value.isprintable()):
         return None
     try:
         moment = datetime.fromisoformat(value)
@@ -164,20 +171,17 @@ def _moment(value: Any) -> datetime | None:
         return None
 
 
-def _too_deep(body: bytes, document: dict[str, Any]) -> bool:
-    if body.count(b"[") + body.count(b"{") <= DEEPEST:
-        return False
-    level: list[Any] = [document]
-    for _ in range(DEEPEST):
-        level = [child for parent in level for child in _children(parent)]
-        if not level:
-            return False
-    return True
+def _too_deep(body: bytes) -> bool:
+    return body.count(b"[") + body.count(b"{") > DEEPEST and depth_of(body) > DEEPEST
 
 
-def _children(value: Any) -> Iterable[Any]:
-    members = value.values() if isinstance(value, dict) else value
-    return [member for member in members if isinstance(member, dict | list)]
+def depth_of(body: bytes) -> int:
+    """How deep a text that is JSON is nested.
+
+    From its bytes: a walk through what was read of 1 MiB of brackets holds everybody up for a third of a second.
+    """
+    steps = array("b", STRING.sub(b"", body).translate(STEPS, NO_STEP))
+    return max(accumulate(steps), default=0)
 
 
 def entity_of(kind: str, data: dict[str, Any]) -> str | None:

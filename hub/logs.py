@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from structlog.typing import EventDict, Processor
 from hub.models import harmless
 
 LONGEST = 8_000
+# Ends of lines for some readers of logs; they are no controls.
+LINE_ENDS = re.compile("[\u2028\u2029]")
 TOLD_EVERY = 1.0
 # Libraries speak here only when something is wrong; what the hub did, it says itself.
 LIBRARIES = ("uvicorn", "arq", "aiohttp", "asyncio", "aiosmtplib", "httpx")
@@ -62,12 +65,12 @@ def cleaner(redact: Callable[[str], str]) -> Processor:
 
 
 def on_one_line(value: Any) -> Any:
-    return " ".join(value.split("\n")) if isinstance(value, str) else value
+    return value.replace("\n", " ") if isinstance(value, str) else value
 
 
 def _clean(value: Any, redact: Callable[[str], str]) -> Any:
     if isinstance(value, str):
-        return harmless(redact(value), LONGEST)
+        return LINE_ENDS.sub(" ", harmless(redact(value), LONGEST))
     return value if value is None or isinstance(value, bool | int | float) else _clean(str(value), redact)
 
 

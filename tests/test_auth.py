@@ -74,6 +74,7 @@ def change_users(lab: Lab, tmp_path: Path, users: list[dict[str, str]]) -> None:
 
 
 async def test_a_login_gives_a_fresh_session_that_a_logout_ends_on_the_server(lab: Lab) -> None:
+    """S25: what somebody else chose is no session."""
     async with dashboard_of(lab) as url, browser(url) as client:
         client.cookies.set("hub", "chosen-by-somebody-else", domain="127.0.0.1")
         assert await who_is(client) == 303
@@ -94,6 +95,7 @@ async def test_a_login_gives_a_fresh_session_that_a_logout_ends_on_the_server(la
 
 
 async def test_only_hashes_are_stored(lab: Lab) -> None:
+    """S25: not the session's token itself."""
     async with dashboard_of(lab) as url, browser(url) as client:
         form = {"name": OPERATOR, "password": PASSWORD}
         await client.post("/login", data=form, headers=[(b"User-Agent", b"Browser\x80/1")])
@@ -117,6 +119,7 @@ async def test_only_hashes_are_stored(lab: Lab) -> None:
 async def test_what_the_config_takes_away_ends_sessions(
     sqlite_lab: Lab, tmp_path: Path, users: list[dict[str, str]], stays: bool
 ) -> None:
+    """S25: another password, another role, no such user."""
     async with dashboard_of(sqlite_lab) as url, logged_in(url, OPERATOR) as client:
         change_users(sqlite_lab, tmp_path, users)
         assert await who_is(client) == (200 if stays else 303)
@@ -132,6 +135,7 @@ async def test_the_sessions_of_a_hub_without_users_end_when_it_gets_some(local_l
 
 
 async def test_a_session_ends_twelve_hours_after_it_was_used_last(lab: Lab) -> None:
+    """S25: the idle bound."""
     async with dashboard_of(lab) as url, logged_in(url, OPERATOR) as client:
         for _ in range(3):
             lab.later(11.9 * HOUR)
@@ -141,6 +145,7 @@ async def test_a_session_ends_twelve_hours_after_it_was_used_last(lab: Lab) -> N
 
 
 async def test_a_session_ends_after_seven_days_however_it_is_used(lab: Lab) -> None:
+    """S25: the absolute bound."""
     async with dashboard_of(lab) as url, logged_in(url, OPERATOR) as client:
         for _ in range(16):
             lab.later(LONGEST.total_seconds() / 16 - 1)
@@ -201,6 +206,7 @@ async def test_a_person_ends_all_sessions_of_a_user(lab: Lab) -> None:
 
 
 async def test_over_https_the_cookie_is_bound_to_it(sqlite_lab: Lab) -> None:
+    """S25: `__Host-`, HttpOnly, Secure, SameSite."""
     async with dashboard_of(sqlite_lab) as url, browser(url) as client:
         plain = (await log_in(client, OPERATOR)).headers["set-cookie"]
         over_tls = {"X-Forwarded-Proto": "https"}
@@ -224,6 +230,7 @@ async def test_over_https_the_cookie_is_bound_to_it(sqlite_lab: Lab) -> None:
 
 
 async def test_a_wrong_name_and_a_wrong_password_read_alike(sqlite_lab: Lab) -> None:
+    """S26: by what is answered."""
     async with dashboard_of(sqlite_lab) as url, browser(url) as client:
         with capture_logs() as lines:
             answers = [await log_in(client, name, "wrong password") for name in (OPERATOR, "nobody")]
@@ -242,6 +249,7 @@ async def test_a_wrong_name_and_a_wrong_password_read_alike(sqlite_lab: Lab) -> 
 
 
 async def test_an_unknown_name_costs_what_a_known_one_costs() -> None:
+    """S26: by the processor's time."""
     dear = PasswordHasher(time_cost=2, memory_cost=16_384, parallelism=1)
     door = Passwords([User(name="asha", password=Secret(dear.hash(PASSWORD)))])
     spent: dict[str, list[float]] = {"asha": [], "nobody": []}
@@ -332,6 +340,7 @@ async def refused(client: httpx.AsyncClient, name: str, address: str) -> int:
 
 
 async def test_an_account_has_ten_tries_a_minute_from_wherever(sqlite_lab: Lab) -> None:
+    """S26: one user from many addresses."""
     async with dashboard_of(sqlite_lab) as url, browser(url) as client:
         for name in (OPERATOR, "nobody"):
             tried = [await refused(client, name, f"203.0.{n}.7") for n in range(40)]
@@ -343,6 +352,7 @@ async def test_an_account_has_ten_tries_a_minute_from_wherever(sqlite_lab: Lab) 
 
 
 async def test_who_tries_without_end_does_not_keep_the_owner_out(sqlite_lab: Lab) -> None:
+    """S26: where the owner has come from before."""
     async with dashboard_of(sqlite_lab) as url, browser(url) as client:
         assert (await log_in(client, OPERATOR)).status_code == 303
         for n in range(20):
@@ -352,6 +362,7 @@ async def test_who_tries_without_end_does_not_keep_the_owner_out(sqlite_lab: Lab
 
 
 async def test_an_address_has_thirty_tries_a_minute_for_whatever(sqlite_lab: Lab) -> None:
+    """S26: many users from one address."""
     async with dashboard_of(sqlite_lab) as url, browser(url) as client:
         tried = [await refused(client, f"name{n}", "203.0.113.7") for n in range(40)]
         assert tried == [401] * 30 + [429] * 10

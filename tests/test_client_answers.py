@@ -39,6 +39,7 @@ async def test_an_answer_is_cut_beyond_its_bound_and_not_before(size: int, cut: 
 
 
 async def test_a_gzip_bomb_does_not_go_off() -> None:
+    """S32: it is opened as far as it may be."""
     async with hostile(gzip_bomb(200 * 2**20)) as server, client_of(server) as client:
         with less_than(20):
             answered = await client.get(server.url)

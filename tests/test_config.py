@@ -250,6 +250,7 @@ def test_all_problems_are_told_at_once_in_the_files_order(tmp_path: Path) -> Non
     ],
 )  # fmt: skip
 def test_no_error_shows_a_secret(tmp_path: Path, text: str) -> None:
+    """S28: wherever in the file the mistake is."""
     assert problems(tmp_path, text, {"CANARY": CANARY})
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hub.errors import NotAnEvent
@@ -19,6 +19,7 @@ from hub.event import (
     SigningKey,
     content_hash,
     dedupe_key,
+    depth_of,
     entity_of,
     parse,
     search_keys,
@@ -70,15 +71,6 @@ def test_no_other_signature_does(body: bytes, signature: bytes) -> None:
 def test_only_64_lower_case_hex_digits_are_a_signature(change: Any) -> None:
     body = body_of()
     assert verify(body, change(sign(body)), KEYS) is None
-
-
-def test_no_single_bit_of_the_body_may_change() -> None:
-    body = body_of(data={"orderId": "ord_1", "name": "Zoë"})
-    signature = sign(body)
-    for position in range(len(body) * 8):
-        altered = bytearray(body)
-        altered[position // 8] ^= 1 << position % 8
-        assert verify(bytes(altered), signature, KEYS) is None
 
 
 def test_vectors_recorded_from_node() -> None:
@@ -220,3 +212,15 @@ def test_search_keys_leave_out_what_cannot_be_indexed() -> None:
     assert search_keys("order.placed", "order:ord_1", data) == {
         ("order", "ord_1"), ("number", "1042"), ("email", "asha@example.test"), ("sku", "KET-1"), ("sku", "7"),
     }  # fmt: skip
+
+
+@given(st.lists(JSON) | st.dictionaries(st.text('[]{}"\\', max_size=8), JSON))
+@example({'["]{': [{'\\"': ["[[["]}]})
+@example([[], [[]], {"": "\\"}])
+def test_the_depth_is_that_of_what_is_read(document: Any) -> None:
+    def depth(value: Any) -> int:
+        members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+        return 0 if members is None else 1 + max(map(depth, members), default=0)
+
+    for text in (json.dumps(document), json.dumps(document, ensure_ascii=False, indent=1)):
+        assert depth_of(text.encode("utf-8", "surrogatepass")) == depth(document)

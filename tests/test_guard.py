@@ -167,6 +167,7 @@ def test_the_refusal_says_what_to_add() -> None:
 async def test_no_spelling_of_a_private_address_is_connected_to(
     spelling: str, canary: Hostile, dialled: list[str]
 ) -> None:
+    """S17: by the client."""
     async with open_client(Guard(), timeout=60) as client:
         with pytest.raises((AddressRefused, httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.ConnectError)):
             await client.get(f"http://{spelling}:{canary.port}/hook")
@@ -191,6 +192,7 @@ async def test_a_name_that_resolves_to_a_private_address_is_refused(
 
 
 async def test_a_name_that_is_rebound_to_loopback_is_refused(canary: Hostile, dialled: list[str]) -> None:
+    """S17: public at the first lookup, loopback at the next."""
     names = Names(shop=[[PUBLIC], ["127.0.0.1"]])
     async with open_client(Guard(), timeout=60, resolver=names) as client:
         with pytest.raises(httpx.ConnectError):
@@ -213,6 +215,7 @@ async def test_what_was_checked_is_what_is_connected_to(canary: Hostile, dialled
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
 async def test_a_redirect_is_an_answer_and_is_not_followed(status: str, canary: Hostile) -> None:
+    """S17: each status."""
     async with (
         hostile(answer(b"", status, f"Location: {canary.url}")) as server,
         open_client(Guard([server.authority]), timeout=60) as client,

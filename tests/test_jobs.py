@@ -330,6 +330,7 @@ class Planted:
 
 
 async def test_a_planted_pickle_is_not_executed(valkey_server: ValkeyServer, tmp_path: Path) -> None:
+    """S34: it is thrown away."""
     trap = tmp_path / "executed"
     with valkey_server.client() as client:
         client.set("arq:job:x", pickle.dumps(Planted(str(trap))))

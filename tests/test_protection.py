@@ -106,6 +106,7 @@ ALL = {f"{method} {route.path}": route for route in [*OWN_ROUTES, *ROUTES] for m
 
 
 def test_every_route_says_who_may_come() -> None:
+    """S27: a new route fails here until it has its line."""
     assert {name for name in ALL if name not in ACCESS} == set()
     assert {name for name in ACCESS if name not in ALL} == set()
 
@@ -118,6 +119,7 @@ def address(path: str) -> str:
 
 
 async def test_who_may_come_where(lab: Lab) -> None:
+    """S27: every route for nobody, a viewer and an operator, as ACCESS has it."""
     found: dict[str, tuple[str, ...]] = {}
     async with (
         dashboard_of(lab) as url,
@@ -188,7 +190,7 @@ SPELLINGS = [
 
 
 async def test_no_spelling_of_a_path_gets_around_the_login(lab: Lab) -> None:
-    """Sent as they are: a client would take the dots out."""
+    """S31: Sent as they are: a client would take the dots out."""
     async with dashboard_of(lab) as url:
         for path in SPELLINGS:
             status, _ = await raw(url, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
@@ -224,7 +226,7 @@ def may_pass(site: str | None, origin: str | None) -> bool:
 
 
 async def test_what_changes_something_comes_from_a_page_of_ours(lab: Lab) -> None:
-    """401 is who was let as far as the login; before it stands 403 for what another site sent."""
+    """S24: 401 is who was let as far as the login; before it stands 403 for what another site sent."""
     async with dashboard_of(lab) as url, httpx.AsyncClient(base_url=url, trust_env=False) as client:
         spelled = {"ours": url, "ours with a slash": f"{url}/", "ours over tls": url.replace("http:", "https:")}
         sent = [("POST", body) for body in BODIES] + [(method, BODIES[0]) for method in UNSAFE]
@@ -237,6 +239,7 @@ async def test_what_changes_something_comes_from_a_page_of_ours(lab: Lab) -> Non
 
 
 async def test_another_site_cannot_use_a_session(lab: Lab) -> None:
+    """S24: nor where headers come twice."""
     async with dashboard_of(lab) as url, logged_in(url, OPERATOR) as client:
         for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site", "Origin": url}):
             assert (await client.post("/logout", headers=headers)).status_code == 403
@@ -293,6 +296,7 @@ def is_protected(answer: httpx.Response, *, static: bool = False, tls: bool = Fa
 
 
 async def test_every_answer_is_protected(lab: Lab) -> None:
+    """S33: pages, faults, redirects and files, each with its headers."""
     app = create_dashboard(lab.hub)
     app.router.routes += [Route("/broken", broken), Route("/away", without_database)]
     seen = set()
@@ -315,6 +319,7 @@ async def test_every_answer_is_protected(lab: Lab) -> None:
 
 
 async def test_a_fault_is_told_to_the_log_alone(lab: Lab) -> None:
+    """S30: not to the page."""
     app = create_dashboard(lab.hub)
     app.router.routes += [page("/broken", broken), page("/away", without_database)]
     with capture_logs() as lines:
@@ -366,6 +371,7 @@ STATIC = [
 
 
 async def test_static_is_what_lies_in_its_folder(lab: Lab) -> None:
+    """S31: by no spelling anything else."""
     async with dashboard_of(lab) as url:
         for path in STATIC:
             head = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"

@@ -107,7 +107,7 @@ FRAMING: dict[str, tuple[bytes, list[int]]] = {
 
 
 async def test_framing(tmp_path: Path) -> None:
-    """The cases of the desync table, frozen: what is ambiguous gets one refusal, and what follows no answer."""
+    """S16: The cases of the desync table, frozen: what is ambiguous gets one refusal, and what follows no answer."""
     async with receiver(tmp_path) as (lab, url):
         answered = {case: await exchange(url, sent + LAST) for case, (sent, _) in FRAMING.items()}
         assert {case: statuses(one) for case, one in answered.items()} == {
@@ -140,6 +140,7 @@ TOO_LARGE = {
 
 
 async def test_too_large_a_head_is_refused_and_closes(tmp_path: Path) -> None:
+    """S15: in each of its parts."""
     async with receiver(tmp_path) as (lab, url):
         for case, (sent, status) in TOO_LARGE.items():
             answered = await exchange(url, sent)
@@ -170,6 +171,7 @@ def connections() -> list[Connection]:
 
 
 async def test_the_head_has_a_deadline_and_idle_sockets_too(tmp_path: Path) -> None:
+    """S15: also one that drips."""
     async with receiver(tmp_path, Gate(100, head_within=0.4)) as (_, url):
         with capture_logs() as lines:
             silent, half, drips = await asyncio.gather(
@@ -240,6 +242,7 @@ async def test_a_kept_connection_may_rest_as_long_as_uvicorn_has_it(tmp_path: Pa
 
 
 async def test_when_full_whoever_was_waited_for_longest_makes_room(tmp_path: Path) -> None:
+    """S15: so that idle sockets keep nobody out."""
     async with receiver(tmp_path, Gate(20)) as (_, url):
         idle = [await asyncio.open_connection(*where(url)) for _ in range(10)]
         for _, writer in idle[5:]:

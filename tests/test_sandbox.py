@@ -124,12 +124,14 @@ def run(source: str) -> str:
 
 @pytest.mark.parametrize("source", ESCAPES)
 def test_a_template_does_not_get_out(source: str) -> None:
+    """S20: each way that is known ends in an error."""
     failure(lambda: run(source))
 
 
 @pytest.mark.parametrize("source", BOMBS)
 @pytest.mark.parametrize("html", [False, True], ids=["text", "html"])
 def test_a_template_does_not_burn_time_or_memory(source: str, html: bool) -> None:
+    """S20: `range`, `*`, methods of strings, and what is put out have their bounds."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.thread_time()
     try:
@@ -209,6 +211,7 @@ def test_a_limit_is_far_from_what_orders_hold() -> None:
 
 
 def test_output_is_cut_off_while_it_is_made() -> None:
+    """S20: at 256 KiB."""
     source = "{% for a in range(10000) %}{{ data.text }}{% endfor %}"
     assert failure(lambda: rendered(source, {"text": "x" * 100_000})) == "a text grows over 256 KiB"
     assert len(rendered("{% for a in range(26) %}{{ data.text }}{% endfor %}", {"text": "x" * 10_000})) == 260_000

@@ -116,6 +116,7 @@ WRONG = {
 
 
 async def test_every_bad_signature_gets_the_same_answer(tmp_path: Path) -> None:
+    """S01: and it says nothing of why."""
     async with receiver(tmp_path) as (lab, url), patient() as client:
         answers = {}
         for name, given_signatures in WRONG.items():
@@ -230,6 +231,7 @@ async def test_one_mib_fits(tmp_path: Path) -> None:
 
 
 async def test_compressed_is_refused(tmp_path: Path) -> None:
+    """S12: whatever it is called."""
     async with receiver(tmp_path) as (_, url), store_at(url) as store:
         for encoding in ("gzip", "br", "deflate, gzip", "GZIP"):
             answer = await store.post(BODY, headers={"Content-Encoding": encoding})
@@ -422,6 +424,7 @@ paths = st.sampled_from(["/webhooks/main", "/webhooks/%00%ff", "/healthz", "/rea
 def test_no_request_gives_a_500(
     port: int, method: str, path: str, fields: list[tuple[str, bytes]], body: bytes, signed: bool
 ) -> None:
+    """S09: nor one that makes no sense."""
     lines = [
         f"{method} {path} HTTP/1.1".encode(),
         b"Host: hub",

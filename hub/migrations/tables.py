@@ -34,7 +34,7 @@ def take(connection: Connection, *names: str, within: float = WITHIN) -> None:
 def _taken(connection: Connection, names: tuple[str, ...]) -> bool:
     try:
         with connection.begin_nested():
-            connection.execute(text(f"SET LOCAL lock_timeout = '{TRY}'"))
+            connection.execute(text("SELECT set_config('lock_timeout', :within, true)"), {"within": TRY})
             connection.execute(text(f"LOCK TABLE {', '.join(names)}"))
     except DBAPIError as error:
         if not isinstance(translated(error), Conflict):

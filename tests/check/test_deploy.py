@@ -65,12 +65,44 @@ def test_the_schema_is_current_before_anything_serves() -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_no_service_may_more_than_it_needs(name: str) -> None:
+    """S37: nothing is written but what is named, no capability, and nothing but Caddy is reached from outside."""
     service = SERVICES[name]
     assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
     assert "no-new-privileges:true" in service["security_opt"]
     assert service.get("cap_add", []) == (["NET_BIND_SERVICE"] if name == "caddy" else [])
     assert ("ports" in service) == (name == "caddy")
-    assert "privileged" not in service
+    assert service.keys().isdisjoint({"privileged", "devices", "pid", "ipc", "network_mode", "userns_mode"})
+
+
+SIZE = re.compile(r"\d+[mg]")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_s37_every_service_has_its_bounds_and_no_root(name: str) -> None:
+    """S37: memory and processes are bounded, /tmp is memory, the image has a version, and its user is not root.
+
+    Caddy's own image runs as root, here with no capability but that for the ports below 1024.
+    """
+    service = SERVICES[name]
+    assert SIZE.fullmatch(service["mem_limit"])
+    assert service["pids_limit"] <= 512
+    assert any(mount.startswith("/tmp:") for mount in service["tmpfs"])
+    if name in HUBS:
+        # Its user is the Dockerfile's; tests/check/test_dockerfile.py looks at that.
+        assert "user" not in service
+    else:
+        assert re.fullmatch(r"[\w./-]+:\d+(\.\d+)*", service["image"])
+        assert name == "caddy" or service["user"].partition(":")[0] not in {"", "0", "root"}
+
+
+def test_s37_no_secret_is_on_a_command_line_or_in_the_file() -> None:
+    """S37: secrets come from .env alone, and no program's arguments hold one."""
+    text = (DEPLOY / "compose.yaml").read_text()
+    assert re.findall(r"(?im)^\s*\w*(?:password|secret|token)\w*: (?!\$\{\w+:\?)\S.*$", text) == []
+    for service in SERVICES.values():
+        # What a shell in the container reads from its own environment, compose writes with two.
+        assert not re.search(r"(?<!\$)\$\{?\w*(PASSWORD|SECRET|TOKEN)", str(service.get("command")))
+        assert not re.search(r"(?<!\$)\$\{?\w*(PASSWORD|SECRET|TOKEN)", str(service.get("healthcheck")))
 
 
 def test_only_the_hub_reaches_the_database_and_valkey() -> None:

@@ -35,7 +35,15 @@ def test_everything_it_copies_is_here_and_not_ignored() -> None:
             assert source not in ignored
 
 
+def test_s37_its_base_has_a_version() -> None:
+    """S37: no `latest`, and the same one for both stages."""
+    bases = {stage.split()[0] for stage in STAGES}
+    assert len(bases) == 1
+    assert re.fullmatch(r"python:3\.\d+-slim", bases.pop())
+
+
 def test_it_does_not_run_as_root() -> None:
+    """S37: a user of its own, by a number."""
     (user,) = arguments("USER", STAGES[1])
     assert any(
         f"useradd --uid 10001 --create-home --home-dir /data {user}" in run for run in arguments("RUN", STAGES[1])
@@ -43,6 +51,7 @@ def test_it_does_not_run_as_root() -> None:
 
 
 def test_it_runs_the_hub_and_looks_after_its_health() -> None:
+    """S37: with a HEALTHCHECK."""
     assert [json.loads(command) for command in arguments("CMD", STAGES[1])] == [["hub", "up"]]
     (check,) = arguments("HEALTHCHECK", STAGES[1])
     found = re.search(r"CMD (\[.*\])$", check)
@@ -51,7 +60,9 @@ def test_it_runs_the_hub_and_looks_after_its_health() -> None:
 
 
 def test_no_secret_stands_in_it() -> None:
+    """S37: neither as a variable nor as an argument of the build."""
     assert not re.search(r"(?i)(password|secret|token|api_key)\s*=", "\n".join(LINES))
+    assert arguments("ARG", "\n".join(LINES)) == []
 
 
 def test_the_readme_says_that_it_was_not_built() -> None:

@@ -204,7 +204,7 @@ LINE_ENDS = "\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\x00\x1b"
 
 
 async def test_no_value_can_add_a_header_or_a_recipient() -> None:
-    """Each character that some parser takes for the end of a line, where a value reaches a header."""
+    """S21: Each character that some parser takes for the end of a line, where a value reaches a header."""
     for number, character in enumerate(LINE_ENDS):
         name = f"A{character}Bcc: x{number}@evil.test{character}{character}body"
         data: dict[str, Any] = {"orderNo": name, "customer": {"name": name, "email": name}, "orderId": name}
@@ -271,6 +271,7 @@ def test_no_hostile_text_makes_a_header_or_keeps_a_mail_from_being_built(subject
 
 
 async def test_every_hostile_mail_arrives_with_our_headers_and_recipients_alone() -> None:
+    """S21: at a real mail server, each of them."""
     chance = random.Random(121650)
     async with open_bench(MailServer()) as bench:
         for _ in range(60):

@@ -123,7 +123,7 @@ async def test_the_wording(type_: str, data: dict[str, Any], says: str) -> None:
 
 
 async def test_text_from_the_event_cannot_mention_link_or_mark_up() -> None:
-    """Markup is only read in mrkdwn objects and in the fallback text; there every value is escaped."""
+    """S22: Markup is only read in mrkdwn objects and in the fallback text; there every value is escaped."""
     customer = {"firstName": HOSTILE, "lastName": "", "email": HOSTILE}
     message = await payload("order.placed", customer=customer, orderNo=HOSTILE, currency=HOSTILE)
     read_as_markup = [message["text"], *texts(message, "mrkdwn")]
@@ -133,6 +133,7 @@ async def test_text_from_the_event_cannot_mention_link_or_mark_up() -> None:
 
 
 async def test_values_in_an_own_text_are_escaped_and_nothing_else_is() -> None:
+    """S22: &, < and >."""
     connector = slack(
         webhook_url="https://hooks.slack.test/services/x",
         text="<!here> *{{ data.name }}* {{ '<https://shop.test|shop>' | safe }}"

@@ -60,7 +60,7 @@ def watched(page: Page) -> list[str]:
 
 
 async def test_every_page_runs_nothing_and_fits(chromium: Browser, tmp_path: Path) -> None:
-    """Full of strings that mean harm, wide and narrow, folded and unfolded."""
+    """S18: full of strings that mean harm, wide and narrow, folded and unfolded."""
     async with open_tour(chromium, tmp_path) as tour:
         wrong = [watched(tab) for tab in tour.tabs.values()]
         hostile = {f"hostile {number}": Shown(f"/events/{one}") for number, one in enumerate(tour.scene.hostile)}

@@ -333,7 +333,7 @@ async def test_a_repeat_with_other_content_is_let_in(lab: Lab) -> None:
 
 
 async def test_hostile_answers_and_effects(lab: Lab) -> None:
-    """What a destination wrote is text too, and what is longer than a line is folded."""
+    """S18: What a destination wrote is text too, and what is longer than a line is folded."""
     row = await came_to(lab, Rejected("<script>alert(1)</script> \u202e" + "w" * 1_900))
     evil = "javascript:alert(1)//<b onclick=x>"
 

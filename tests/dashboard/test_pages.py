@@ -123,7 +123,7 @@ async def test_every_page(scene: tuple[Lab, Scene]) -> None:
 
 
 async def test_hostile_strings_are_text(scene: tuple[Lab, Scene]) -> None:
-    """In types, entities, order numbers, mails, headers, bodies, stores and reasons: shown as what they are."""
+    """S18: In types, entities, order numbers, mails, headers, bodies, stores and reasons: shown as what they are."""
     lab, where = scene
     async with looking(lab.hub) as browser:
         listed = (await browser.get("/events")).text
