@@ -234,7 +234,7 @@ async def test_signed_ones_have_a_ring(lab: Lab) -> None:
     most = RING[True]
     assert (RING[False], most) == (500, 1_000)
     await refused(receiving, incoming(b"the first"))
-    # Not all at once: more than a second of work in the writer would be answered 503.
+    # Not all at once: more than some seconds of work in the writer would be answered 503.
     for first in range(0, most, 100):
         await asyncio.gather(*(refused(receiving, incoming(b"%d" % number)) for number in range(first, first + 100)))
     bodies = {bytes(row.body) for row in await lab.rows(REFUSED)}
