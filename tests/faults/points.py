@@ -66,7 +66,7 @@ class Failpoint:
 
 def read_failpoint(text: str) -> Failpoint:
     """`name[:nth]:kill|raise|sleep=n`. Raises SystemExit where it is anything else."""
-    name, *nth, action = text.split(":")
+    name, *nth, action = text.split(":") if ":" in text else (text, "")
     sound = name in STEPS and (action in {"kill", "raise"} or action.startswith("sleep="))
     if not sound or len(nth) > 1 or not all(number.isdigit() for number in nth):
         raise SystemExit(f"HUB_FAILPOINT={text}: write name[:nth]:kill|raise|sleep=n, a name of {', '.join(STEPS)}")
