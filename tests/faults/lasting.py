@@ -15,7 +15,7 @@ from hub.store import ATTEMPT, DELIVERY
 from hub.testing import Answer
 from tests.faults.cases import Case
 from tests.faults.stage import SQLITE, Setting, Stage, database_name, markers_by_id, open_work, run_sql
-from tests.hubs import command
+from tests.hubs import HubProcess, command
 from tests.servers import eventually
 
 STOP_WITHIN = 20.0
@@ -26,13 +26,13 @@ SPARE = 2**29
 
 async def stands_still(stage: Stage) -> None:
     """SIGSTOP for three leases, then SIGCONT: what it finishes late overwrites nothing."""
-    stage.plain.default = Answer(wait=0.2)
+    stage.plain.default = Answer(wait=0.5)
     await stage.start_all()
     stage.begin_load()
     await stage.under_load(2)
     slow = stage.hubs[stage.worker]
-    await eventually(partial(stage.read, partial(in_flight, "plain")), 30)
-    slow.send_signal(signal.SIGSTOP)
+    under_way = await eventually(partial(stopped_at_work, stage, slow), 60)
+    stage.note(f"{under_way} under way when it stopped")
     stage.outages += 1
     await stage.under_load(LEASES * stage.scale.lease)
     slow.send_signal(signal.SIGCONT)
@@ -43,10 +43,19 @@ async def stands_still(stage: Stage) -> None:
     stage.require(late > 0 or stage.kind == SQLITE, f"late {late}")
 
 
-def in_flight(route: str, connection: Connection) -> int:
-    """How many deliveries of a route are under a lease."""
-    query = select(func.count()).select_from(DELIVERY)
-    return connection.execute(query.where(DELIVERY.c.route == route, DELIVERY.c.lease_until.is_not(None))).scalar_one()
+async def stopped_at_work(stage: Stage, hub: HubProcess) -> int:
+    """How many attempts that process had under way when it was stopped; where there were none it goes on."""
+    hub.send_signal(signal.SIGSTOP)
+    found = await stage.read(partial(attempts_of, hub.pid))
+    if not found:
+        hub.send_signal(signal.SIGCONT)
+    return found
+
+
+def attempts_of(pid: int, connection: Connection) -> int:
+    """How many attempts of a process have no outcome yet."""
+    query = select(func.count()).select_from(ATTEMPT).where(ATTEMPT.c.outcome.is_(None))
+    return connection.execute(query.where(ATTEMPT.c.worker.endswith(f":{pid}"))).scalar_one()
 
 
 def late_attempts(connection: Connection) -> int:

@@ -1,4 +1,4 @@
-"""The books notice what they are kept for: each kind of loss and double, planted, is found. Wires and steps are real."""
+"""The books notice what they are kept for: each loss and double, planted, is found. Wires and steps are real."""
 
 import asyncio
 from collections.abc import AsyncIterator
