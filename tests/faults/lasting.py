@@ -14,12 +14,14 @@ from sqlalchemy import Connection, func, select
 from hub.store import ATTEMPT, DELIVERY
 from hub.testing import Answer
 from tests.faults.cases import Case
-from tests.faults.stage import SQLITE, Setting, Stage, database_name, markers_by_id, open_work, run_sql
+from tests.faults.stage import POSTGRESQL, SQLITE, Setting, Stage, database_name, markers_by_id, open_work, run_sql
 from tests.hubs import HubProcess, command
 from tests.servers import eventually
 
 STOP_WITHIN = 20.0
 LEASES = 3
+# It may have stopped within a transaction, whose locks PostgreSQL takes back only then.
+TRANSACTION = 12.0
 # Of address space, beyond what the process has: enough for its work, not for a greedy connector.
 SPARE = 2**29
 
@@ -34,11 +36,13 @@ async def stands_still(stage: Stage) -> None:
     under_way = await eventually(partial(stopped_at_work, stage, slow), 60)
     stage.note(f"{under_way} under way when it stopped")
     stage.outages += 1
-    await stage.under_load(LEASES * stage.scale.lease)
+    await stage.under_load(LEASES * stage.scale.lease + (TRANSACTION if stage.kind == POSTGRESQL else 0))
     slow.send_signal(signal.SIGCONT)
     await stage.under_load(2)
     await stage.end_load()
     await stage.drained()
+    if stage.kind == POSTGRESQL:
+        await stage.comes(partial(stage.read, late_attempts), 30)
     late = await stage.read(late_attempts)
     stage.require(late > 0 or stage.kind == SQLITE, f"late {late}")
 

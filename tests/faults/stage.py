@@ -190,9 +190,9 @@ class Stage:
 
     def at_most(self, what: str, seconds: float, bound: float, *, digits: int = 1) -> None:
         """A bound on a time; where more processes wait than there are cores, so much longer, and the line says so."""
-        busy = max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
-        told = f"{bound:g}" if busy < 1.1 else f"{bound:g} × {busy:.1f} on a busy machine"
-        self.require(seconds <= bound * busy, f"{what} {seconds:.{digits}f} s (allowed ≤ {told})")
+        times = busy()
+        told = f"{bound:.3g}" if times < 1.1 else f"{bound:.3g} × {times:.1f} on a busy machine"
+        self.require(seconds <= bound * times, f"{what} {seconds:.{digits}f} s (allowed ≤ {told})")
 
     # ---- load
 
@@ -351,6 +351,11 @@ class Stage:
                     return found
 
 
+def busy() -> float:
+    """How many times as long things may take: as many as processes want each core."""
+    return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
+
+
 def open_work(connection: Connection) -> dict[str, int]:
     """What is still to come, by kind; all 0 where the hub has nothing more to do."""
     waiting = select(func.count()).select_from(EVENT).where(EVENT.c.fanned_out_at.is_(None))
@@ -446,7 +451,8 @@ def _attempts_wrong(connection: Connection, stage: Stage) -> list[str]:
 class Setting:
     """What a case wants other than usual.
 
-    `routes`: by route, its other terms. `extra`: routes beside the four, whose addresses may name `{erp}` and `{desk}`.
+    `routes`: by route, its other terms. `extra`: routes beside the four; addresses may name `{erp}`, `{desk}`, and
+    `{tls}`, an https address where nobody speaks TLS.
     `wired`: between the hub and whom (erp, database, redis) there is a wire that can be cut. `disk_size`: SQLite's
     database stands on a file system of its own of that size. `config`: by section, the config's other parts.
     """
@@ -491,7 +497,8 @@ class Counterparts:
         }
 
     def named(self, text: str) -> str:
-        return text.replace("{erp}", self.erp.url).replace("{desk}", self.desk.url)
+        tls = self.erp.url.replace("http:", "https:")
+        return text.replace("{erp}", self.erp.url).replace("{tls}", tls).replace("{desk}", self.desk.url)
 
 
 async def open_counterparts(stack: AsyncExitStack) -> Counterparts:
