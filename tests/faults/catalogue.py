@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tests.faults.bell import BELL
-from tests.faults.cases import Case
+from tests.faults.cases import Case, Line
 from tests.faults.destinations import DESTINATIONS
 from tests.faults.killing import KILLING
 from tests.faults.lasting import LASTING
@@ -20,24 +20,30 @@ BY_NAME = {case.name: case for case in CASES}
 
 @dataclass(frozen=True)
 class Run:
-    """A case on a database, with a safeguard taken out or not."""
+    """A case on a database; or with a safeguard taken out, whose line must then say `because`."""
 
     case: Case
     kind: str
     without: str | None = None
+    because: str = ""
 
     @property
     def name(self) -> str:
         return self.case.name
 
+    def as_it_must_be(self, line: Line) -> bool:
+        """Passed; or, without a safeguard, failed for the very reason that it is there for."""
+        return line.passed if self.without is None else not line.passed and self.because in str(line)
 
-TAKEN_OUT = [
-    Run(BY_NAME["F01 R4"], SQLITE, "unique_keys"),
-    Run(BY_NAME["F01 R5"], POSTGRESQL, "own_waking"),
-    Run(BY_NAME["F01 R3"], SQLITE, "commit_before_answer"),
-    Run(BY_NAME["F11 writer"], SQLITE, "begin_immediate"),
-    Run(BY_NAME["F04"], POSTGRESQL, "lease_token"),
-    Run(BY_NAME["F20 ctrl-c"], SQLITE, "own_session"),
-    *([Run(BY_NAME["strace"], SQLITE, "synchronous")] if "strace" in BY_NAME else []),
-    Run(BY_NAME["shared"], SQLITE, "row_by_row"),
+
+MISSED = [
+    ("strace", SQLITE, "synchronous", "answered before it was flushed"),
+    ("F11 writer", SQLITE, "begin_immediate", "NOT SO: non-2xx"),
+    ("F01 R4", SQLITE, "unique_keys", "stored twice"),
+    ("F04", POSTGRESQL, "lease_token", "NOT SO: late 0"),
+    ("F01 R5", POSTGRESQL, "own_waking", "NOT SO: not delivered within 20 s without a bell"),
+    ("F01 R3", SQLITE, "commit_before_answer", "NOT SO: one event alone: acked, not stored"),
+    ("shared", SQLITE, "row_by_row", "NOT SO: 10 events that the database refuses"),
+    ("F20 ctrl-c", SQLITE, "own_session", "NOT SO: its Redis was ended with it"),
 ]
+TAKEN_OUT = [Run(BY_NAME[name], kind, without, because) for name, kind, without, because in MISSED if name in BY_NAME]

@@ -50,9 +50,9 @@ async def partitioned(peer: str, mode: str, stage: Stage) -> None:
         stage.require(all_say_when(stage), "each 503 with Retry-After")
     else:
         only_200(stage)
-    await stage.sound_again(60)
     await stage.under_load(stage.scale.load / 4)
     await stage.end_load()
+    await stage.sound_again(90)
     await stage.drained()
     await nothing_leaks(stage, pids, before)
 
