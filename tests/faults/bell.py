@@ -59,7 +59,7 @@ async def trouble(
         len(stage.plain.taken_markers) > before, f"{len(stage.plain.taken_markers) - before} delivered meanwhile"
     )
     await end()
-    await stage.sound_again(BACK_WITHIN)
+    await stage.sound_again(BACK_WITHIN, "Redis")
     await stage.under_load(stage.scale.load / 4)
     only_200(stage)
     stage.at_most("ack p99 meanwhile", stage.store.p99(began, ended), SLOWEST_ACK, digits=2)

@@ -81,7 +81,6 @@ class Store(Load):
         self.rate = rate
         self.answered: list[Answered] = []
         self.results: defaultdict[str, set[str]] = defaultdict(set)
-        self.resends = True
         self._number = 0
 
     async def __aenter__(self) -> "Store":
@@ -118,7 +117,8 @@ class Store(Load):
         turn = number
         while True:
             answer = await self.post(marker, turn)
-            if answer.result == ACKED or (not self._again(number) and answer.status):
+            # A post that never was made (status 0) goes to the next receiver in any case, as a proxy has it.
+            if answer.result == ACKED or (number % 2 and answer.status):
                 return marker
             turn += 1
             await asyncio.sleep(AGAIN_AFTER)
@@ -137,10 +137,6 @@ class Store(Load):
         while (await self.post(marker, turn)).result != ACKED:
             turn += 1
             await asyncio.sleep(AGAIN_AFTER)
-
-    def _again(self, number: int) -> bool:
-        """A post that never was made (status 0) goes to the next receiver in any case, as a proxy has it."""
-        return self.resends and number % 2 == 0
 
     async def post(self, marker: str, turn: int) -> Answered:
         """One post to the receiver whose turn it is, and what came of it, noted."""

@@ -275,17 +275,16 @@ class Stage:
             await asyncio.sleep(LOOK_EVERY)
         return self.require(False, f"never degraded for {word}: {reasons}")
 
-    async def sound_again(self, within: float = 30.0) -> None:
-        """Wait until the status is ok."""
+    async def sound_again(self, within: float = 30.0, about: str = "") -> None:
+        """Wait until the status is ok, or until nothing is wrong any more about what is named."""
         began, reasons = time.monotonic(), ["no answer"]
-        while reasons and time.monotonic() - began < within:
+        while reasons and time.monotonic() - began < within * busy():
             with suppress(CommandError, Unavailable, httpx.HTTPError):
-                reasons = (await self.status())["reasons"]
+                reasons = [why for why in (await self.status())["reasons"] if about in why]
             if reasons:
                 await asyncio.sleep(LOOK_EVERY)
-        self.require(
-            not reasons, f"still degraded: {reasons}" if reasons else f"ok {time.monotonic() - began:.1f} s after"
-        )
+        seconds = time.monotonic() - began
+        self.require(not reasons, f"still degraded: {reasons}" if reasons else f"ok {seconds:.1f} s after")
 
     def keep_logs(self) -> None:
         """What the processes said, in the case's folder, which is kept where it fails."""
