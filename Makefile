@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test check bench screenshots axe lock clean
+.PHONY: demo test check bench faults screenshots axe lock clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python -P -m hub.demo $(ARGS)
@@ -21,6 +21,10 @@ check: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+# FULL=1 takes the durations of the table of faults, which are hours.
+faults: $(VENV)/.installed-dev
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 axe: $(VENV)/.installed-dev
 	@command -v npm >/dev/null || { echo "There is no npm, which brings axe-core. Install Node.js, or go on without it: its test says that it is left out"; exit 1; }

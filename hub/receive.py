@@ -16,7 +16,7 @@ import structlog
 from hub.clock import new_id, to_micros
 from hub.errors import CommandError, NotAnEvent, NotAuthenticated, Refusal, Unavailable, UnknownStore
 from hub.event import Parsed, content_hash, dedupe_key, parse, verify
-from hub.runtime import Hub
+from hub.runtime import MOST_BEHIND, Hub
 from hub.store.events import Kept, NewEvent, get_repeat, keep_events, kept_as
 from hub.store.refusals import (
     LONGEST_BODY,
@@ -35,7 +35,6 @@ MOST_HEADERS = 20
 LONGEST_NAME = 64
 LONGEST_HEADER = 256
 LONGEST_STORE = 200
-MOST_BEHIND = 1.0
 FLUSH_EVERY = 1.0
 # Statuses of requests that are refused before their body is read to its end.
 UNREAD = {405, 408, 413, 415}
@@ -72,7 +71,7 @@ class Receiving:
             self.remember(refusal, incoming)
             raise
         if self.hub.writer.behind() > MOST_BEHIND:
-            raise Unavailable("more than a second of work waits to be written")
+            raise Unavailable(f"more than {MOST_BEHIND:g} seconds of work wait to be written")
         if self.hub.disk_low is not None:
             raise Unavailable(self.hub.disk_low)
         try:

@@ -28,6 +28,9 @@ from hub.writer import Writer
 MOST_SKEW = timedelta(seconds=2)
 MEASURE_EVERY = 60.0
 LOOK_AT_DISK_EVERY = 2.0
+# A webhook waits as long for the commits before it: less than the database waits for a lock (5 s), and more than a
+# backup or a shell beside the hub holds one. Refused, it might never come again: not every sender tries twice.
+MOST_BEHIND = 4.0
 log = structlog.get_logger()
 
 
@@ -142,8 +145,8 @@ def storage_reason(hub: Hub) -> str | None:
     """Why a webhook would be refused just now, or None."""
     if hub.writer.trouble is not None:
         return f"the database cannot be written: {hub.writer.trouble}"
-    if hub.writer.behind() > 1:
-        return "the writer is more than a second behind"
+    if hub.writer.behind() > MOST_BEHIND:
+        return f"the writer is more than {MOST_BEHIND:g} seconds behind"
     return hub.disk_low
 
 

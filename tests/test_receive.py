@@ -236,7 +236,7 @@ async def test_signed_ones_have_a_ring(lab: Lab) -> None:
     await refused(receiving, incoming(b"the first"))
 
     async def sent(number: int) -> Refusal:
-        """As a store does, again after a 503: which more than a second of work in the writer is answered with."""
+        """As a store does, again after a 503: which too much work in the writer is answered with."""
         while True:
             try:
                 return await refused(receiving, incoming(b"%d" % number))

@@ -1,6 +1,7 @@
 """From the first version's database to today's: nothing is lost, all goes on, and half a migration is none."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -146,8 +147,9 @@ async def test_a_migration_that_is_killed_half_way_leaves_the_old_schema(tmp_pat
     rows, schema = await first_version.rows(old_url), await definitions(old_url)
     config = config_at(tmp_path, old_url, "http://127.0.0.1:9/")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.e2e.cut_off", "db", "upgrade", "--config", str(config),
+        sys.executable, "-m", "tests.faults.hub", "db", "upgrade", "--config", str(config),
         stderr=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, cwd=ROOT,
+        env={**os.environ, "HUB_FAILPOINT": "M1:kill"},
     )  # fmt: skip
     _, errors = await process.communicate()
     assert process.returncode == 1

@@ -19,6 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from hub.runtime import MOST_BEHIND
 from hub.store import EVENT, REFUSED
 from hub.testing.samples import SIGNATURE_HEADER, sample, sign, to_bytes
 from tests import hubdb
@@ -290,7 +291,7 @@ async def test_a_locked_database_is_503_and_so_is_what_waits_behind_it(tmp_path:
         with closing(sqlite3.connect(tmp_path / "hub.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             first = asyncio.create_task(store.send("order.placed"))
-            await eventually(lambda: lab.hub.writer.behind() > 1)
+            await eventually(lambda: lab.hub.writer.behind() > MOST_BEHIND)
             behind = await store.send("order.placed")
             assert not first.done()
             assert (await client.get(f"{url}/readyz")).status_code == 503

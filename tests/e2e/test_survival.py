@@ -25,7 +25,7 @@ SENDER = "shop@example.test"
 # that the client of the one before has hung up.
 PATIENT = {"timeout": "8s", "retry": {"schedule": ["1s", "1s", "2s", "2s", "2s", "2s"]}}
 # The one reason for a 503 that is the machine's fault alone.
-SLOW = {"more than a second of work waits to be written"}
+SLOW = {"more than 4 seconds of work wait to be written"}
 
 
 @dataclass
