@@ -18,6 +18,7 @@ from tests.e2e.ledger import PATIENCE, Destination, Load
 from tests.first_version import schema_of
 from tests.hubs import ROOT, SECRET, HubProcess, command, config_of, processes, route, write_config
 from tests.servers import ValkeyServer, eventually
+from tests.whole import at_length
 
 ARCHIVE = ROOT / "tests" / "data" / "litekart_hub_first.whl"
 PROGRAM = "import hub, hub.models; print(hub.__file__, hub.models.SCHEMA)"
@@ -75,6 +76,7 @@ async def shop(tmp_path: Path, postgres_url: str, valkey_server: ValkeyServer) -
         yield made
 
 
+@at_length
 async def test_the_first_program_and_todays_side_by_side_do_everything_once(shop: Shop, first: dict[str, str]) -> None:
     old_config, config = shop.config("first"), shop.config("today")
     loaded, made = await asyncio.gather(program(first), command(old_config, "db", "upgrade", env=first))

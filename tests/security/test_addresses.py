@@ -24,10 +24,10 @@ from hub.testing.samples import event_of, sample, sign, to_bytes
 from tests import test_guard
 from tests.hostile import Hostile, answer, hostile
 from tests.hubs import SECRET, command, config_of, hub_process, route, write_config
-from tests.security import WHOLE
 from tests.security.wire import Client, request
 from tests.servers import eventually
 from tests.test_guard import PUBLIC, SPELLINGS
+from tests.whole import WHOLE, at_length
 
 canary, dialled = test_guard.canary, test_guard.dialled
 # The client beneath is shown all of them in any case.
@@ -137,6 +137,7 @@ def test_s17_another_port_of_an_allowed_host_stays_shut(port: int) -> None:
 REDIRECTS = ["301 Moved Permanently", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect"]
 
 
+@at_length
 async def test_s17_a_hub_reaches_none_by_settings_or_redirects(tmp_path: Path, canary: Hostile) -> None:
     """S17: `hub up` with routes into the machine,
     and to a destination that sends on there: the canary hears nothing."""

@@ -26,11 +26,11 @@ from tests.dashboard.served import Page, harmless, looking
 from tests.hubdb import NOON, SECRET, Lab, open_lab, served
 from tests.hubs import SECRET as PROCESS_SECRET
 from tests.hubs import HubProcess, cluster, config_of, write_config
-from tests.security import WHOLE
 from tests.security.json_inputs import DOCUMENTS, LEFT_OPEN, MUST_REFUSE, MUST_TAKE
 from tests.security.wire import Answer, Client, request
 from tests.servers import ValkeyServer, eventually
 from tests.test_protocol import peak
+from tests.whole import WHOLE
 
 shared_url, database_url = hubdb.shared_url, hubdb.database_url
 

@@ -16,6 +16,7 @@ from tests.security.hasty import BODY_WITHIN, HEAD_WITHIN
 from tests.security.wire import Client, request
 from tests.test_protocol import FRAMING, LAST, MIB, exchange, peak, statuses
 from tests.test_webhooks import where
+from tests.whole import at_length
 
 IDLE = 2_000
 SLOW = 50
@@ -71,6 +72,7 @@ async def flood(url: str, size: int = 100 * MIB) -> None:
     writer.close()
 
 
+@at_length
 async def test_s15_slow_idle_and_endless_clients(tmp_path: Path) -> None:
     """S15: each ends by its deadline, webhooks are answered meanwhile, and the hub grows by less than 20 MB."""
     # Files for this side's ends.

@@ -22,7 +22,7 @@ from tests.dashboard import test_browser
 from tests.dashboard.scene import CONFIG, HOSTILE, ROUTES, filled, url_in
 from tests.dashboard.test_browser import CHROMIUM, tab
 from tests.hubdb import Lab, document, open_lab, route
-from tests.security import WHOLE
+from tests.whole import WHOLE, at_length
 
 chromium = test_browser.chromium
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
@@ -67,6 +67,7 @@ async def harm_from_outside(lab: Lab) -> list[str]:
     return found
 
 
+@at_length
 async def test_s18_nothing_of_what_is_shown_runs(chromium: Browser, tmp_path: Path) -> None:
     """S18: every page that links lead to: no dialog, no script but ours, and nothing that the policy had to refuse."""
     await filled(tmp_path)

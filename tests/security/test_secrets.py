@@ -30,9 +30,9 @@ from tests.browsers import CHEAP, OPERATOR, VIEWER, browser, log_in
 from tests.console import Console
 from tests.hubdb import opened
 from tests.hubs import HubProcess, config_of, hub_process, make_schema, write_config
-from tests.security import WHOLE
 from tests.security.telling import Telling
 from tests.servers import ValkeyServer, eventually, free_port
+from tests.whole import WHOLE, at_length
 
 MARK = "k7Qx93vTz"
 TELLING = f"{Telling.__module__}:Telling"
@@ -385,6 +385,7 @@ def own_valkey() -> Iterator[ValkeyServer]:
         server.close()
 
 
+@at_length
 async def test_s28_no_secret_of_several_processes_is_seen_anywhere(
     console: Console, tmp_path: Path, postgres_url: str, own_valkey: ValkeyServer
 ) -> None:

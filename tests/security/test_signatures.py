@@ -18,8 +18,8 @@ from hub.store import EVENT
 from hub.testing.samples import SIGNATURE_HEADER, sample, sign, to_bytes
 from tests import hubdb
 from tests.hubdb import SECRET, Lab, document, open_lab, served
-from tests.security import WHOLE
 from tests.security.wire import Client, request
+from tests.whole import WHOLE
 
 shared_url, database_url = hubdb.shared_url, hubdb.database_url
 
