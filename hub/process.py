@@ -534,7 +534,8 @@ def running_socket(config: Config) -> str | None:
 @asynccontextmanager
 async def asking(path: str) -> AsyncIterator[Caller]:
     """Ask the running hub."""
-    transport = httpx.AsyncHTTPTransport(uds=path)
+    # A connection that was kept might be closed by the hub at the very moment it is used again.
+    transport = httpx.AsyncHTTPTransport(uds=path, limits=httpx.Limits(max_keepalive_connections=0))
     async with httpx.AsyncClient(transport=transport, base_url="http://hub") as client:
 
         async def call(operation: str, arguments: dict[str, Any]) -> Any:
