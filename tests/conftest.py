@@ -46,23 +46,15 @@ def postgres_server() -> Iterator[PostgresServer]:
 async def postgres_url(postgres_server: PostgresServer) -> AsyncIterator[str]:
     """The URL of an empty database, which is dropped afterwards whoever still holds it."""
     name = f"test_{uuid4().hex}"
-    await run_sql(postgres_server, f"CREATE DATABASE {name}")
+    await postgres_server.run(f"CREATE DATABASE {name}")
     yield postgres_server.url(name)
 
     async def dropped() -> bool:
         # PostgreSQL itself waits five seconds for those whom it sends away.
         try:
-            await run_sql(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+            await postgres_server.run(f"DROP DATABASE {name} WITH (FORCE)")
         except asyncpg.ObjectInUseError:
             return False
         return True
 
     await eventually(dropped)
-
-
-async def run_sql(server: PostgresServer, statement: str) -> None:
-    connection = await asyncpg.connect(server.url())
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()

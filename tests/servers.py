@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast, overload
 
+import asyncpg
 import redis
 from arq.connections import RedisSettings
 
@@ -208,6 +209,14 @@ class PostgresServer(Server):
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://postgres@/{database}?host={self.folder}"
+
+    async def run(self, statement: str) -> None:
+        """Run one statement of SQL on the server's own database."""
+        connection = await asyncpg.connect(self.url())
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
 
     def tool(self, name: str) -> str:
         """One of PostgreSQL's own programs."""

@@ -12,8 +12,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import asyncpg
-
 from hub.database import open_database
 from tests.bench.load import PATH, BadRun, Load, run_wrk, write_requests
 from tests.bench.processes import Process, cpu_seconds, listening
@@ -103,15 +101,9 @@ def hub(ground: Ground, name: str, connections: int, pause: int = 0, database: s
 
 def on_postgres(ground: Ground) -> None:
     name = f"bench_{ground.runs}"
-    asyncio.run(run_sql(ground.postgres.url(), f"CREATE DATABASE {name}"))
+    asyncio.run(ground.postgres.run(f"CREATE DATABASE {name}"))
     hub(ground, "postgres 128", 128, database=ground.postgres.url(name))
-    asyncio.run(run_sql(ground.postgres.url(), f"DROP DATABASE {name} WITH (FORCE)"))
-
-
-async def run_sql(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    await connection.execute(statement)
-    await connection.close()
+    asyncio.run(ground.postgres.run(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 def afternoon(ground: Ground) -> None:

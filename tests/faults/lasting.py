@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select
 from hub.store import ATTEMPT, DELIVERY
 from hub.testing import Answer
 from tests.faults.cases import Case
-from tests.faults.stage import POSTGRESQL, SQLITE, Setting, Stage, database_name, markers_by_id, open_work, run_sql
+from tests.faults.stage import POSTGRESQL, SQLITE, Setting, Stage, database_name, markers_by_id, open_work
 from tests.hubs import HubProcess, command
 from tests.servers import eventually
 
@@ -228,8 +228,8 @@ async def put_back(stage: Stage, copy: Path) -> None:
         return
     assert stage.servers.postgres is not None
     name = database_name(stage.database_url) + "_found"
-    await run_sql(stage.servers.postgres, f"CREATE DATABASE {name}")
-    stage.stack.push_async_callback(run_sql, stage.servers.postgres, f"DROP DATABASE {name} WITH (FORCE)")
+    await stage.servers.postgres.run(f"CREATE DATABASE {name}")
+    stage.stack.push_async_callback(stage.servers.postgres.run, f"DROP DATABASE {name} WITH (FORCE)")
     await tool(stage, "pg_restore", "-d", name, str(copy))
     await stage.close_database()
     stage.move_to(stage.servers.postgres.url(name))

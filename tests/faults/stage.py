@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
-import asyncpg
 import httpx
 import yaml
 from sqlalchemy import Connection, func, select
@@ -543,8 +542,8 @@ async def open_servers(kind: str, folder: Path, servers: Servers, stack: AsyncEx
         return f"sqlite:///{folder}/hub.db", None
     postgres, valkey = servers.get_postgres(), servers.get_valkey()
     name = f"fault_{uuid4().hex}"
-    await run_sql(postgres, f"CREATE DATABASE {name}")
-    stack.push_async_callback(run_sql, postgres, f"DROP DATABASE {name} WITH (FORCE)")
+    await postgres.run(f"CREATE DATABASE {name}")
+    stack.push_async_callback(postgres.run, f"DROP DATABASE {name} WITH (FORCE)")
     return postgres.url(name), valkey.url
 
 
@@ -580,14 +579,6 @@ def config_at(
 
 def database_name(url: str) -> str:
     return url.partition("?")[0].rpartition("/")[2]
-
-
-async def run_sql(server: PostgresServer, statement: str) -> None:
-    connection = await asyncpg.connect(server.url())
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 def written(folder: Path, name: str, base: dict[str, Any]) -> Path:
