@@ -16,10 +16,6 @@ from hub.store.reading import Standing, blocked, standing
 from hub.web.explain import remedy_of
 from hub.web.plain import chosen, plain, spoken
 
-TOO_LONG = BEHIND_AFTER
-CAUSES = REFUSAL_CAUSES
-
-
 REPLAY_TOLD = ("id", "action", "who", "at", "done", "total")
 
 
@@ -43,11 +39,12 @@ async def status(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     """`status` (ok, degraded), `reasons` (`trouble`: those of the hub itself), `notes`, and the numbers."""
     found = await look(hub)
     numbers = found.numbers
-    reasons = [*storage_reasons(found), *worker_reasons(found), *route_reasons(found), *refusal_reasons(found)]
+    trouble = [*storage_reasons(found), *worker_reasons(found)]
+    reasons = [*trouble, *route_reasons(found), *refusal_reasons(found)]
     return {
         "status": "degraded" if reasons else "ok",
         "reasons": reasons,
-        "trouble": [*storage_reasons(found), *worker_reasons(found)],
+        "trouble": trouble,
         "notes": list(notes(found)),
         "routes": routes_json(hub, found),
         "waiting_for_fan_out": numbers.waiting,
@@ -120,7 +117,7 @@ def worker_reasons(found: Findings) -> Iterator[str]:
         since = f" since {spoken(last)}" if last else ""
         yield f"no worker was seen{since}, so nothing is delivered: start `hub up`, or `hub work` on PostgreSQL"
     oldest = found.numbers.oldest_waiting
-    if alive and oldest is not None and found.now - oldest > TOO_LONG:
+    if alive and oldest is not None and found.now - oldest > BEHIND_AFTER:
         yield f"{found.numbers.waiting} events wait for fan-out since {spoken(oldest)}: the worker's log says why"
 
 
@@ -153,13 +150,13 @@ def route_reasons(found: Findings) -> Iterator[str]:
 def is_behind(found: Findings, route: str) -> bool:
     """Whether its oldest due delivery waits longer than it should, though the destination did not ask to wait."""
     due, stopped = found.numbers.oldest_due.get(route), found.numbers.states[route].stopped_until
-    return due is not None and found.now - due > TOO_LONG and not (stopped is not None and stopped > found.now)
+    return due is not None and found.now - due > BEHIND_AFTER and not (stopped is not None and stopped > found.now)
 
 
 def refusal_reasons(found: Findings) -> Iterator[str]:
     hour = found.now.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
     for refused in found.numbers.refused_now:
-        cause = CAUSES.get(refused["reason"], refused["reason"])
+        cause = REFUSAL_CAUSES.get(refused["reason"], refused["reason"])
         count = "1 request was" if refused["count"] == 1 else f"{refused['count']} requests were"
         store = "an unknown store" if refused["store"] == "?" else f"store {refused['store']}"
         yield f"{count} refused for {store} since {spoken(hour)}: {cause}; `hub refused` lists them"
