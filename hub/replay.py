@@ -12,10 +12,11 @@ from hub.database import Conflict
 from hub.errors import CommandError, Unavailable
 from hub.runtime import Hub
 from hub.sandbox import near
-from hub.store import changes, reading, replays, routes
+from hub.store import changes, meant, reading, replays, routes
 from hub.store.changes import Step
+from hub.store.meant import Filter
 from hub.store.reading import blocked_routes, get_delivery
-from hub.store.replays import BATCH, Filter
+from hub.store.replays import BATCH
 from hub.units import duration_text
 
 log = structlog.get_logger()
@@ -46,27 +47,27 @@ async def preview_replay(
     if to_route is not None:
         _known(hub, to_route)
         terms = hub.terms()
-        events, sent, dropped = await hub.database.read(lambda c: replays.count_along(c, found, to_route, terms))
+        events, sent, dropped = await hub.database.read(lambda c: meant.count_along(c, found, to_route, terms))
         late = 0
         if to_route in ordered:
-            late = await hub.database.read(lambda c: replays.out_of_order_along(c, found, to_route, list(terms)))
+            late = await hub.database.read(lambda c: meant.out_of_order_along(c, found, to_route, list(terms)))
         going = min(events, most) if most else events
-        gone = found.status == replays.GONE
-        by_status = ({replays.GONE: events} if events else {}) if gone else await _by_status(hub, found)
+        gone = found.status == meant.GONE
+        by_status = ({meant.GONE: events} if events else {}) if gone else await _by_status(hub, found)
         held_up = await _held_up(hub, found, to_route)
         return ReplayPreview(by_status, going, sent, min(late, going), held_up, dropped)
-    sent = await hub.database.read(lambda connection: replays.count_sent(connection, found))
-    late = await hub.database.read(lambda connection: replays.out_of_order(connection, found, ordered))
-    dropped = await hub.database.read(lambda connection: replays.count_dropped(connection, found))
+    sent = await hub.database.read(lambda connection: meant.count_sent(connection, found))
+    late = await hub.database.read(lambda connection: meant.out_of_order(connection, found, ordered))
+    dropped = await hub.database.read(lambda connection: meant.count_dropped(connection, found))
     by_status = await _by_status(hub, found)
-    matching = sum(by_status.get(status, 0) for status in replays.DONE) - dropped
+    matching = sum(by_status.get(status, 0) for status in meant.DONE) - dropped
     going = min(matching, most) if most else matching
     return ReplayPreview(by_status, going, sent, late, await _held_up(hub, found, None), dropped)
 
 
 async def _held_up(hub: Hub, found: Filter, to_route: str | None) -> dict[str, str]:
     def read(connection: Connection) -> dict[str, str]:
-        routes = [to_route] if to_route is not None else replays.routes_of(connection, found)
+        routes = [to_route] if to_route is not None else meant.routes_of(connection, found)
         blocked = blocked_routes(connection, hub.config.routes)
         return {route: blocked[route] for route in routes if route in blocked}
 
@@ -80,7 +81,7 @@ def without_body(count: int, keep: Keep) -> str:
 
 
 async def _by_status(hub: Hub, found: Filter) -> dict[str, int]:
-    return await hub.database.read(lambda connection: replays.count(connection, found))
+    return await hub.database.read(lambda connection: meant.count(connection, found))
 
 
 async def start_replay(hub: Hub, who: str, found: Filter, **options: Any) -> str:
@@ -92,7 +93,7 @@ async def start_replay(hub: Hub, who: str, found: Filter, **options: Any) -> str
     to_route, terms = options.get("to_route"), hub.terms()
     if to_route is not None:
         _known(hub, to_route)
-    total, dropped = await hub.database.read(lambda c: replays.count_going(c, found, to_route, terms))
+    total, dropped = await hub.database.read(lambda c: meant.count_going(c, found, to_route, terms))
     if dropped and not total:
         raise CommandError(without_body(dropped, hub.config.keep))
     replay_id = await hub.database.write(lambda c: replays.start(c, hub.now(), who, found, total=total, **options))
@@ -108,14 +109,12 @@ async def start_change(
     `pace` in deliveries a second; without it, as fast as it goes. One of that `replay_id` that has begun is not begun
     again.
     """
-    until = min(found.until or hub.now(), hub.now())
-    found = replace(found, until=until)
+    now = hub.now()
+    found = replace(found, until=min(found.until or now, now))
 
     def start(connection: Connection) -> str:
         total = changes.count_open(connection, action, found, hub.config.routes)
-        return replays.start(
-            connection, hub.now(), who, found, action=action, total=total, pace=pace, replay_id=replay_id
-        )
+        return replays.start(connection, now, who, found, action=action, total=total, pace=pace, replay_id=replay_id)
 
     begun = await hub.database.write(start)
     await _advance(hub, begun)

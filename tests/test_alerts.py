@@ -19,8 +19,8 @@ from hub.errors import HoldRoute, Rejected, TryAgain
 from hub.replay import pause_route, start_replay
 from hub.store import ALERT, DELIVERY, EVENT, ROUTE_STATE
 from hub.store.alerts import TELLING, UNTOLD
+from hub.store.meant import Filter
 from hub.store.refusals import count_refusals
-from hub.store.replays import Filter
 from tests import hubdb
 from tests.hubdb import Lab, document, open_lab, route
 from tests.operations import ask

@@ -13,7 +13,7 @@ from hub.errors import Hold, NotNow, Outcome, Rejected, Skip, TryAgain
 from hub.replay import cancel_deliveries, release_held, resume_route, start_replay
 from hub.runtime import Hub
 from hub.store import DELIVERY, EFFECT
-from hub.store.replays import Filter
+from hub.store.meant import Filter
 from hub.store.routes import pause
 from hub.store.workers import due_bells, end_leases
 from tests import hubdb

@@ -23,8 +23,8 @@ from hub.errors import Hold, HoldRoute, Rejected, TryAgain
 from hub.process import local_socket, running_socket
 from hub.replay import advance_replays, pause_route, start_change, start_replay
 from hub.store import AUDIT, DELIVERY, REPLAY
+from hub.store.meant import Filter
 from hub.store.records import record
-from hub.store.replays import Filter
 from hub.valkey import private_folder
 from tests.console import Console
 from tests.hubdb import SECRET, Lab, document, open_lab, route

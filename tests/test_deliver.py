@@ -23,8 +23,8 @@ from hub.logs import cleaner
 from hub.replay import cancel_deliveries, start_replay
 from hub.store import ATTEMPT, DELIVERY, EVENT, REPEAT, ROUTE_STATE
 from hub.store.claims import Claim
+from hub.store.meant import Filter
 from hub.store.records import Finished, record
-from hub.store.replays import Filter
 from hub.testing import Answer, HttpSink
 from tests import hubdb
 from tests.faulty import Faulty

@@ -13,8 +13,8 @@ from hub.connector import Receipt
 from hub.errors import CommandError, Hold, HoldRoute, Rejected, Skip, TryAgain
 from hub.replay import pause_route, release_held, start_replay
 from hub.store import DELIVERY
+from hub.store.meant import Filter
 from hub.store.refusals import NewRefusal, count_refusals, keep_refusals
-from hub.store.replays import Filter
 from tests import hubdb
 from tests.hubdb import Lab, document, open_lab, route
 from tests.operations import ask, explained

@@ -25,7 +25,7 @@ from hub.store import ATTEMPT, DELIVERY, EFFECT, EVENT, EVENT_KEY, REPEAT, STAT
 from hub.store.effects import NewEffect, put_effects
 from hub.store.events import Kept
 from hub.store.keeping import Bounds
-from hub.store.replays import Filter
+from hub.store.meant import Filter
 from hub.store.stats import add_counts, hour_of
 from hub.worker import running
 from tests import hubdb, hubs

@@ -14,7 +14,7 @@ from hub.deliver import delivery_key
 from hub.errors import Hold, HoldRoute, NotNow, Outcome, Rejected, Skip, TryAgain
 from hub.store import ATTEMPT, DELIVERY, EVENT, changes, replays, routes
 from hub.store.claims import ALIVE_WITHIN, Claim
-from hub.store.replays import Filter
+from hub.store.meant import DONE, Filter
 from hub.store.workers import seen
 from tests.hubdb import document, route
 from tests.memory import Memory
@@ -212,7 +212,7 @@ class Life(RuleBasedStateMachine):
         self.act(lambda c: replays.advance(c, MEMORY.now, replays.lock(c, replay_id), MEMORY.hub.terms()))
         for row in MEMORY.rows():
             old = before[row.id]
-            meant = old.status in replays.DONE and old.lease_until is None and status in {None, old.status}
+            meant = old.status in DONE and old.lease_until is None and status in {None, old.status}
             if meant:
                 assert (row.status, row.key_no) == ("pending", old.key_no + as_new)
                 assert row.budget == row.attempts + row.span

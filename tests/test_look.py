@@ -10,7 +10,7 @@ from hub.deliver import delivery_key
 from hub.errors import Hold, NotNow, Rejected, Skip, TryAgain
 from hub.replay import cancel_deliveries, release_held, start_replay
 from hub.store import DELIVERY, EVENT
-from hub.store.replays import Filter
+from hub.store.meant import Filter
 from hub.worker import running
 from tests import hubdb
 from tests.hubdb import Lab, Puppet, document, open_lab, route

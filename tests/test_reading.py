@@ -13,8 +13,8 @@ from hub.connector import Receipt
 from hub.errors import Hold, HoldRoute, Outcome, Rejected, Skip, TryAgain
 from hub.replay import pause_route, start_change, start_replay
 from hub.store import DELIVERY, EVENT, REPLAY
+from hub.store.meant import Filter
 from hub.store.reading import DeliveryFilter, EventFilter, list_deliveries, list_events, standing
-from hub.store.replays import Filter
 from hub.web.api import WrongUsage, create_local_api
 from tests import hubdb
 from tests.hubdb import Lab, document, open_lab, route

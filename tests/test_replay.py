@@ -13,7 +13,8 @@ from hub.errors import CommandError, Hold, NotNow, Rejected, Skip, TryAgain
 from hub.replay import advance_replays, pause_route, preview_replay, start_change, start_replay, stop_replay
 from hub.store import AUDIT, DELIVERY, EVENT, REPLAY, replays
 from hub.store.claims import Claim
-from hub.store.replays import BATCH, Filter
+from hub.store.meant import Filter
+from hub.store.replays import BATCH
 from tests import hubdb
 from tests.hubdb import Lab, Puppet, document, open_lab, route
 

@@ -10,7 +10,7 @@ from hub.errors import Hold, HoldRoute, NotNow, Rejected, Skip, TryAgain
 from hub.replay import cancel_deliveries, start_replay
 from hub.store import STAT
 from hub.store.claims import settle_gone
-from hub.store.replays import Filter
+from hub.store.meant import Filter
 from hub.store.stats import CARRIED, Total, add_counts, hour_of, hourly, totals
 from tests import hubdb
 from tests.hubdb import Lab, document, open_lab, route

@@ -23,8 +23,8 @@ from hub.replay import start_replay
 from hub.schedule import FIRST_PROBE
 from hub.store import DELIVERY
 from hub.store.claims import ALIVE_WITHIN, Claim, claim
+from hub.store.meant import Filter
 from hub.store.records import Finished, record
-from hub.store.replays import Filter
 from hub.worker import running
 from tests import hubdb
 from tests.faulty import Faulty

@@ -11,7 +11,7 @@ from hub.connector import Context, Event, Receipt
 from hub.errors import Hold
 from hub.replay import start_change
 from hub.store import DELIVERY, REPLAY
-from hub.store.replays import Filter
+from hub.store.meant import Filter
 from hub.worker import running
 from tests import hubdb
 from tests.hubdb import Lab, Puppet, document, open_lab, route

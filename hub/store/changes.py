@@ -4,7 +4,7 @@ A stop of a release holds again what has not started (hub.store.replays.stop); t
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import floor
 from typing import Any
@@ -12,16 +12,16 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select, update
 
 from hub.store import DELIVERY, REPLAY, ROUTE_STATE
+from hub.store.meant import DONE, Filter
 from hub.store.reading import (
     PENDING,
     STUCK,
-    DeliveryFilter,
     blocked,
     blocked_routes,
     delivery_conditions,
     status_conditions,
 )
-from hub.store.replays import BATCH, Filter, before
+from hub.store.replays import BATCH, before
 from hub.store.routes import cancelled, released
 from hub.store.stats import add_endings
 
@@ -46,16 +46,15 @@ def count_open(connection: Connection, action: str, found: Filter, configured: C
     )
 
 
-def _open_conditions(action: str, wanted: Filter, held_up: dict[str, str]) -> list[list[Any]]:
+def _open_conditions(action: str, found: Filter, held_up: dict[str, str]) -> list[list[Any]]:
     """Conditions that together make what is meant; each list goes by one index."""
-    found = DeliveryFilter(**asdict(wanted))
     held = [STUCK, DELIVERY.c.status == "held"]
     each: list[list[Any]] = []
     if action == "release":
         each = [held] if found.status in {None, "held"} else []
     elif found.status is None:
         each = [[PENDING], held]
-    elif found.status not in {"delivered", "dead", "skipped"}:
+    elif found.status not in DONE:
         each = status_conditions(found.status, held_up)
     return [[*one, *delivery_conditions(found)] for one in each]
 

@@ -32,9 +32,9 @@ from hub.sandbox import near
 from hub.store import reading, replays, routes
 from hub.store.contents import Contents
 from hub.store.events import get_repeat
+from hub.store.meant import GONE, Filter
 from hub.store.reading import DeliveryFilter, EventFilter
 from hub.store.refusals import get_refused, list_refused
-from hub.store.replays import Filter
 from hub.store.sessions import end_all
 from hub.trying import Finding, check_route, told
 from hub.units import parse_duration
@@ -400,7 +400,7 @@ async def explain(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
 
 def filter_of(asked: ReplayWanted | OpenWanted, now: datetime) -> Filter:
     """The filter of a replay, release or cancel, with its times fixed. One that would take everything is refused."""
-    if isinstance(asked, ReplayWanted) and asked.status == replays.GONE and asked.to_route is None:
+    if isinstance(asked, ReplayWanted) and asked.status == GONE and asked.to_route is None:
         raise WrongUsage("status gone: say along which route they go, with --to")
     if not any(getattr(asked, name) for name in NARROWING):
         raise WrongUsage(f"say which: ids, or one of {', '.join(NARROWING[1:])}")

@@ -22,8 +22,8 @@ from hub.replay import pause_route, start_change, start_replay
 from hub.store import DELIVERY, EVENT, REFUSED, REPEAT
 from hub.store.effects import NewEffect, put_effects
 from hub.store.events import keep_events
+from hub.store.meant import Filter
 from hub.store.records import record
-from hub.store.replays import Filter
 from hub.store.stats import add_counts
 from hub.testing.samples import sample, sign, to_bytes
 from tests.browsers import user

@@ -11,7 +11,7 @@ from hub.errors import Hold, HoldRoute, Rejected, TryAgain
 from hub.replay import advance_replays, pause_route, start_change
 from hub.store import AUDIT, DELIVERY, REPLAY
 from hub.store.effects import NewEffect, put_effects
-from hub.store.replays import Filter
+from hub.store.meant import Filter
 from tests import hubdb
 from tests.dashboard.served import Browser, Page, looking
 from tests.hubdb import Lab, document, open_lab, route

@@ -15,7 +15,7 @@ import pytest
 from hub.connector import Receipt
 from hub.errors import Rejected
 from hub.replay import start_replay
-from hub.store.replays import Filter
+from hub.store.meant import Filter
 from hub.web.pages import live
 from tests.dashboard.served import looking, pages_of
 from tests.hubdb import Lab, document, open_lab

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from hub.clock import new_id
 from hub.errors import CommandError
 from hub.runtime import Hub
+from hub.store.meant import DONE
 from hub.web import api
 from hub.web.pages.asked import (
     Form,
@@ -34,7 +35,6 @@ from hub.web.rendering import render
 
 PARTS = ("status", "route", "store", "entity", "error_key", "since", "until")
 FILTERS = (*PARTS, "before")
-DONE = {"delivered", "dead", "skipped"}
 STATUSES = (
     ("dead", "dead"), ("pending", "pending"), ("held", "held, for whatever reason"), ("paused", "held: route paused"),
     ("broken", "held: breaker open"), ("gone", "held: route gone from the config"), ("delivered", "delivered"),

@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 from hub.clock import new_id
 from hub.runtime import Hub
 from hub.store import reading
+from hub.store.meant import DONE
 from hub.store.reading import WholeDelivery, WholeEvent
 from hub.web import api
 from hub.web.explain import Surroundings, explained, not_taken, surroundings
@@ -22,7 +23,6 @@ from hub.web.people import person_of
 from hub.web.plain import held_by, whole_event_json
 from hub.web.rendering import render
 
-DONE = {"delivered", "dead", "skipped"}
 LONGEST_COMMAND = 8_192
 OUTCOMES = {
     None: "is under way", "delivered": "delivered", "try_again": "failed", "rejected": "failed for good",
