@@ -98,7 +98,7 @@ async def test_the_first_program_and_todays_side_by_side_do_everything_once(shop
 
         new = await processes(stack, config, ("serve", "work"))
         fresh = await stack.enter_async_context(Load([new[0].url], "new-"))
-        posting.create_task(fresh.run(posters=2, every=0.04))
+        fresh_posts = posting.create_task(fresh.run(posters=2, every=0.04))
         late |= await some_late(fresh)
         both = await to_both(old[0], new[0])
         await asyncio.gather(load.more(20), fresh.more(20))
@@ -110,6 +110,7 @@ async def test_the_first_program_and_todays_side_by_side_do_everything_once(shop
         await goes_on(shop, late)
         await fresh.more(20)
         fresh.enough.set()
+        await fresh_posts
         await all_once(shop, (load, fresh), both, late)
         assert not [line for hub in (*old, *new) for line in hub.lines if line.get("level") == "error"]
 
