@@ -238,7 +238,8 @@ async def serving(hub: Hub) -> AsyncIterator[Listening]:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-    server = web_server(create_app(hub), hub.config, http=guarded(Gate(most_connections())))
+    app = create_app(hub)
+    server = web_server(app, hub.config, http=guarded(Gate(most_connections()), app.state.shortcut))
     async with listening(server, [sock], url_of(settings.host, sock)) as listens:
         log.info("hub.listening", url=listens.url)
         yield listens

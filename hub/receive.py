@@ -66,20 +66,47 @@ class Receiving:
     async def receive(self, incoming: Incoming) -> Kept:
         """Keep a store's event. Raises Refusal (remembered) or Unavailable (nothing kept)."""
         try:
-            fingerprint = authenticate(self.hub, incoming)
-        except Refusal as refusal:
+            begun = self.begin(incoming)
+        except (UnknownStore, NotAuthenticated) as refusal:
             self.remember(refusal, incoming)
             raise
+        except Refusal as refusal:
+            await self._refuse_signed(refusal, incoming)
+            raise
+        return await self.finish(incoming, begun)
+
+    def begin(self, incoming: Incoming) -> "asyncio.Future[Kept]":
+        """Verify and parse it, and hand it to the writer. Raises Refusal (not remembered) or Unavailable."""
+        fingerprint = authenticate(self.hub, incoming)
         if self.hub.writer.behind() > MOST_BEHIND:
             raise Unavailable(f"more than {MOST_BEHIND:g} seconds of work wait to be written")
         if self.hub.disk_low is not None:
             raise Unavailable(self.hub.disk_low)
+        event = new_event(self.hub, incoming, parse(incoming.body), fingerprint)
+        return self.hub.writer.submit(keep_events, event)
+
+    async def finish(self, incoming: Incoming, begun: "asyncio.Future[Kept]") -> Kept:
+        """What came of it, once it is committed. Raises Refusal (remembered) or Unavailable."""
         try:
-            return await self._keep(incoming, fingerprint)
-        except Refusal as refusal:
-            self._counts[incoming.store, refusal.code] += 1
-            await self._keep_signed(self._refusal(refusal, incoming, signed=True))
+            kept = await begun
+        except Unavailable:
             raise
+        except Exception as error:
+            log.warning("event.unwritable", store=incoming.store, error=type(error).__name__)
+            refusal = NotAnEvent("the database cannot keep this event", status=422)
+            await self._refuse_signed(refusal, incoming)
+            raise refusal from error
+        self.kept(incoming, kept)
+        return kept
+
+    def kept(self, incoming: Incoming, kept: Kept) -> None:
+        """It is committed, and will be answered: the bell is rung after that."""
+        self._after_commit(kept)
+        self._log.debug("event.kept", id=kept.id, store=incoming.store)
+
+    async def _refuse_signed(self, refusal: Refusal, incoming: Incoming) -> None:
+        self._counts[incoming.store, refusal.code] += 1
+        await self._keep_signed(self._refusal(refusal, incoming, signed=True))
 
     async def _keep_signed(self, refusal: NewRefusal) -> None:
         """Keep it before its answer. One that the database cannot keep is still refused for its own reason."""
@@ -89,19 +116,6 @@ class Receiving:
             raise
         except Exception as error:
             log.warning("refusal.unwritable", store=refusal.store, error=type(error).__name__)
-
-    async def _keep(self, incoming: Incoming, fingerprint: str) -> Kept:
-        parsed = parse(incoming.body)
-        try:
-            kept = await self.hub.writer.submit(keep_events, new_event(self.hub, incoming, parsed, fingerprint))
-        except (Unavailable, Refusal):
-            raise
-        except Exception as error:
-            log.warning("event.unwritable", store=incoming.store, error=type(error).__name__)
-            raise NotAnEvent("the database cannot keep this event", status=422) from error
-        self._after_commit(kept)
-        self._log.debug("event.kept", id=kept.id, store=incoming.store, type=parsed.type, entity=parsed.entity)
-        return kept
 
     def remember(self, refusal: Refusal, incoming: Incoming) -> None:
         """Keep an unsigned refusal in memory; `flush` writes it."""

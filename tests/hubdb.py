@@ -278,9 +278,10 @@ async def served(
     """The URL at which `hub` receives, on uvicorn as the hub runs it."""
     sock = bound("127.0.0.1", 0)
     url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+    app = create_app(hub, body_within)
     config = uvicorn.Config(
-        create_app(hub, body_within),
-        http=guarded(gate or Gate(most_connections())),
+        app,
+        http=guarded(gate or Gate(most_connections()), app.state.shortcut),
         ws="none",
         log_config=None,
         access_log=False,

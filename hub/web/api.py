@@ -570,7 +570,7 @@ async def refused_accept(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     await hub.database.write(
         lambda connection: routes.audit(connection, hub.now(), asked.who, "let in", refused=asked.id, event=kept.id)
     )
-    return asdict(kept)
+    return kept._asdict()
 
 
 async def backup(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -8,29 +8,19 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from hub.errors import Unavailable
 from hub.receive import Receiving
 from hub.runtime import Hub, reachable, storage_reason, written_again
+from hub.web.shortcut import Shortcut
 from hub.web.webhooks import BODY_WITHIN, Webhooks
 
 
-class Receiver(Starlette):
-    """Looks for a webhook's route before all else: going through Starlette's layers cost each a twentieth."""
-
-    webhooks: Route
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (found := self.webhooks.path_regex.match(scope["path"])) is not None:
-            scope["path_params"] = found.groupdict()
-            await self.webhooks.app(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
-
-
 def create_app(hub: Hub, body_within: float = BODY_WITHIN) -> Starlette:
-    """The application that receives webhooks into `hub`; a webhook's body must arrive in `body_within` seconds."""
+    """The application that receives webhooks into `hub`; a webhook's body must arrive in `body_within` seconds.
+
+    Its `state.shortcut` is for the connections of a server that knows one (hub.web.protocol).
+    """
     receiving = Receiving(hub)
 
     async def healthz(request: Request) -> Response:
@@ -55,13 +45,13 @@ def create_app(hub: Hub, body_within: float = BODY_WITHIN) -> Starlette:
             await flushing
         await receiving.flush()
 
-    webhooks = Route("/webhooks/{store}", Webhooks(receiving, body_within))
-    app = Receiver(
-        routes=[webhooks, Route("/healthz", healthz), Route("/readyz", readyz)],
+    webhooks = Webhooks(receiving, body_within)
+    app = Starlette(
+        routes=[Route("/webhooks/{store}", webhooks), Route("/healthz", healthz), Route("/readyz", readyz)],
         lifespan=lifespan,
         exception_handlers={404: not_here, 405: not_here},
     )
-    app.webhooks = webhooks
+    app.state.shortcut = Shortcut(receiving)
     # A webhook is not sent on to another address: few senders would follow.
     app.router.redirect_slashes = False
     return app

@@ -9,6 +9,7 @@ import asyncio
 import resource
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import httptools
@@ -17,11 +18,13 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from hub.logs import Tally
+from hub.web.shortcut import Answer, Begun, Shortcut
+from hub.web.webhooks import AGAIN
 
 HEAD_WITHIN = 15.0
 LINGER = 2.0
 LOOK_EVERY = 1.0
-RETRY_AFTER = b"5"
+CLOSE = (b"connection", b"close")
 LONGEST_URL = 8 * 1024
 LARGEST_HEAD = 64 * 1024
 MOST_HEADERS = 100
@@ -47,6 +50,22 @@ def most_connections() -> int:
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     files = wanted if soft == resource.RLIM_INFINITY else soft
     return min(MOST_CONNECTIONS, max(files - RESERVED_FILES, files // 2))
+
+
+class Short:
+    """The request that goes the short way, as uvicorn's protocol and ours look at one: `cycle` of its connection."""
+
+    __slots__ = ("disconnected", "keep_alive", "response_complete")
+
+    body = b""
+    response_started = False
+    # Nobody waits for a message of it.
+    message_event = asyncio.Event()
+
+    def __init__(self) -> None:
+        self.disconnected = False
+        self.keep_alive = True
+        self.response_complete = False
 
 
 class Gate:
@@ -104,9 +123,10 @@ class Gate:
 
 
 class Connection(HttpToolsProtocol):
-    """One client's connection. `gate` is the server's; `guarded` makes the class for it."""
+    """One client's connection. `gate` and `shortcut` are the server's; `guarded` makes the class for them."""
 
     gate: ClassVar[Gate]
+    shortcut: ClassVar[Shortcut | None]
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
@@ -117,6 +137,8 @@ class Connection(HttpToolsProtocol):
         """Bytes taken in since the last that ended a head or belonged to a body: the parser may hold them all."""
         self.counted = 0
         self.trouble: tuple[int, str] | None = None
+        self.short: bytes | None = None
+        """The body so far of what may go the short way, while its bytes are being parsed."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -173,8 +195,10 @@ class Connection(HttpToolsProtocol):
             # Never taken up; what follows might be in the other protocol.
             self._last_answer()
         except httptools.HttpParserError:
+            self._go_the_long_way()
             self._refuse(*self.trouble or (400, "this is not a request in HTTP/1.1"))
         else:
+            self._go_the_long_way()
             if self.quiet or self.pipeline or self.counted or len(self.cycle.body) >= PIECE:
                 self._weigh()
 
@@ -228,12 +252,15 @@ class Connection(HttpToolsProtocol):
         """The vendor's error envelope. Closing with bytes unread would take it back: the client gets a moment."""
         code = "UNAVAILABLE" if status == 503 else "VALIDATION_ERROR"
         body = orjson.dumps({"success": False, "error": {"code": code, "message": message}})
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        headers += [(b"connection", b"close"), *([(b"retry-after", RETRY_AFTER)] if status == 503 else [])]
-        lines = [b"%b: %b\r\n" % header for header in [*self.server_state.default_headers, *headers]]
-        self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", body]))
+        self._write(Answer(status, body, (CLOSE, AGAIN) if status == 503 else (CLOSE,)))
         self.transport.write_eof()
         self.flow.resume_reading()
+
+    def _write(self, answer: Answer) -> None:
+        headers = [*self.server_state.default_headers, *answer.headers]
+        lines = [b"%b: %b\r\n" % header for header in headers]
+        length = b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(answer.body)
+        self.transport.write(b"".join([STATUS_LINE[answer.status], *lines, length, answer.body]))
 
     def on_message_begin(self) -> None:
         if len(self.pipeline) >= MOST_WAITING:
@@ -246,22 +273,87 @@ class Connection(HttpToolsProtocol):
         self.trouble = self._too_much()
         if self.trouble is not None:
             raise ValueError(self.trouble)
-        super().on_headers_complete()
+        if self._may_be_short():
+            self.short = b""
+        else:
+            super().on_headers_complete()
         self.part = "body"
         self.quiet = 0
 
+    def _may_be_short(self) -> bool:
+        """A plain POST that nothing stands before, to a client that takes its answers."""
+        parser = self.parser
+        return (
+            self.shortcut is not None
+            and (self.cycle is None or self.cycle.response_complete)
+            and not self.expect_100_continue
+            and parser.get_method() == b"POST"
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+            and not parser.should_upgrade()
+            and not self.flow.write_paused
+        )
+
     def on_body(self, body: bytes) -> None:
         self.quiet = 0
-        super().on_body(body)
+        if self.short is None:
+            super().on_body(body)
+        else:
+            self.short += body
+
+    def _go_the_long_way(self) -> None:
+        """What might have gone the short way goes uvicorn's, with all of its body that is here."""
+        if self.short is not None:
+            body, self.short = self.short, None
+            super().on_headers_complete()
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         self.part = "between"
         self.quiet = 0
+        if self.short is not None:
+            if self._go_the_short_way(self.short):
+                return
+            self._go_the_long_way()
         super().on_message_complete()
         if self.cycle.response_complete:
             self.gate.wait(self)
         else:
             self.gate.waiting.pop(self, None)
+
+    def _go_the_short_way(self, body: bytes) -> bool:
+        begun = self.shortcut.begin(self.url, self.headers, body) if self.shortcut else None
+        if begun is None:
+            return False
+        self.short = None
+        short = Short()
+        self.cycle = short  # type: ignore[assignment]
+        self.gate.waiting.pop(self, None)
+        begun.kept.add_done_callback(partial(self._kept, short, begun))
+        return True
+
+    def _kept(self, short: Short, begun: Begun, done: "asyncio.Future[Any]") -> None:
+        assert self.shortcut is not None
+        answer = self.shortcut.answer(begun)
+        if answer is not None:
+            self._answer_short(short, answer)
+            return
+        explaining = self.loop.create_task(self._explain(short, begun))
+        self.tasks.add(explaining)
+        explaining.add_done_callback(self.tasks.discard)
+
+    async def _explain(self, short: Short, begun: Begun) -> None:
+        assert self.shortcut is not None
+        self._answer_short(short, await self.shortcut.explain(begun))
+
+    def _answer_short(self, short: Short, answer: Answer) -> None:
+        short.response_complete = True
+        if short.disconnected:
+            return
+        self._write(answer if short.keep_alive else answer._replace(headers=(*answer.headers, CLOSE)))
+        if not short.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def on_response_complete(self) -> None:
         """As uvicorn has it, but for its timer: one for each answer costs more than all the rest here."""
@@ -289,6 +381,6 @@ class Connection(HttpToolsProtocol):
             self.gate.waiting.pop(self, None)
 
 
-def guarded(gate: Gate) -> type[Connection]:
-    """The protocol for `uvicorn.Config(http=…)` of the server whose gate this is."""
-    return type("Guarded", (Connection,), {"gate": gate})
+def guarded(gate: Gate, shortcut: Shortcut | None = None) -> type[Connection]:
+    """The protocol for `uvicorn.Config(http=…)` of the server whose gate, and way past ASGI, these are."""
+    return type("Guarded", (Connection,), {"gate": gate, "shortcut": shortcut})

@@ -20,10 +20,11 @@ LARGEST_BODY = 1024 * 1024
 BODY_WITHIN = 10.0
 MOST_UNFINISHED = 64 * 1024 * 1024
 LINGER = 2.0
-RETRY_AFTER = b"5"
+AGAIN = (b"retry-after", b"5")
 
 ACCEPTED = b'{"success":true,"data":{"id":"%b","duplicate":false},"message":"event accepted"}'
 REPEATED = b'{"success":true,"data":{"id":"%b","duplicate":true},"message":"event was accepted before"}'
+UNAVAILABLE = b'{"success":false,"error":{"code":"UNAVAILABLE","message":"not kept; send it again"}}'
 JSON = (b"content-type", b"application/json")
 
 Body = TypeVar("Body", bytes, bytearray)
@@ -67,8 +68,7 @@ class Webhooks:
         except HungUp:
             self._hung_up.add(self._store(scope))
         else:
-            answer = REPEATED if kept.duplicate else ACCEPTED
-            await send_json(send, 200, answer % kept.id.encode())
+            await send_json(send, 200, answer_to(kept))
 
     def _store(self, scope: Scope) -> str:
         """The store's name; `?` for all that nobody configured: anyone can make them up."""
@@ -87,6 +87,11 @@ class Webhooks:
             self._receiving.remember(refusal, Incoming(store, b"", headers, remote))
             raise
         return await self._receiving.receive(Incoming(store, body, headers, remote))
+
+
+def answer_to(kept: Kept) -> bytes:
+    """The body of the answer to an event that is kept."""
+    return (REPEATED if kept.duplicate else ACCEPTED) % kept.id.encode()
 
 
 def refuse_early(method: str, headers: list[tuple[bytes, bytes]]) -> None:
@@ -193,8 +198,7 @@ async def send_refusal(receive: Receive, send: Send, refusal: Refusal) -> None:
     headers = [(b"connection", b"close")] if unread else []
     if refusal.status == 405:
         headers.append((b"allow", b"POST"))
-    details = [{"field": problem.field, "message": problem.message} for problem in refusal.details]
-    await send_error(send, refusal.status, refusal.code, refusal.message, details, headers, more_body=unread)
+    await send_json(send, refusal.status, error_of(refusal), headers, more_body=unread)
     if unread:
         await discard_rest(receive, send)
 
@@ -203,8 +207,7 @@ async def send_unavailable(
     send: Send, headers: list[tuple[bytes, bytes]] | None = None, *, more_body: bool = False
 ) -> None:
     """503: nothing was kept, and the store should send it again."""
-    again = [(b"retry-after", RETRY_AFTER), *(headers or ())]
-    await send_error(send, 503, "UNAVAILABLE", "not kept; send it again", headers=again, more_body=more_body)
+    await send_json(send, 503, UNAVAILABLE, [AGAIN, *(headers or ())], more_body=more_body)
 
 
 async def discard_rest(receive: Receive, send: Send) -> None:
@@ -219,18 +222,12 @@ async def discard_rest(receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def send_error(
-    send: Send,
-    status: int,
-    code: str,
-    message: str,
-    details: list[dict[str, str]] | None = None,
-    headers: list[tuple[bytes, bytes]] | None = None,
-    *,
-    more_body: bool = False,
-) -> None:
-    error: dict[str, Any] = {"code": code, "message": message} | ({"details": details} if details else {})
-    await send_json(send, status, orjson.dumps({"success": False, "error": error}), headers, more_body=more_body)
+def error_of(refusal: Refusal) -> bytes:
+    """The body of the answer to what is refused."""
+    error: dict[str, Any] = {"code": refusal.code, "message": refusal.message}
+    if refusal.details:
+        error["details"] = [{"field": problem.field, "message": problem.message} for problem in refusal.details]
+    return orjson.dumps({"success": False, "error": error})
 
 
 async def send_json(

@@ -27,7 +27,7 @@ class Step:
 
 
 STEPS = {
-    "R1": Step("hub.web.webhooks.Bodies.read", "after", "body read"),
+    "R1": Step("hub.receive.authenticate", "before", "body read"),
     "R2": Step("hub.receive.authenticate", "after", "verified"),
     "R3": Step("hub.receive.keep_events", "after", "before commit"),
     "R4": Step("hub.receive.Receiving._after_commit", "before", "after commit, before response"),
