@@ -91,7 +91,7 @@ def only_answered_200(stage: Stage) -> None:
     server can help that, nothing was said, and it is sent again.
     """
     others = {status: count for status, count in stage.store.answers.items() if status not in {200, 0, -1}}
-    stage.note(f"{stage.store.answers[-1]} met a connection that was just closed")
+    stage.note(f"{stage.store.answers[-1]} answers that never came (the connection was just closed)")
     stage.require(not others, f"non-2xx {sum(others.values())}" + (f" {others}" if others else ""))
 
 
