@@ -191,14 +191,15 @@ class Stage:
         """Something that must be so; `text` tells it with its number."""
         self.figures.append(Figure(text, bool(sound)))
 
-    def at_most(self, what: str, seconds: float, bound: float, *, digits: int = 1) -> None:
-        """A bound on a time, in seconds."""
-        self.timely(seconds, bound, f"{what} {seconds:.{digits}f} s", f"{bound:.3g}", over=seconds)
+    def at_most(self, what: str, seconds: float, bound: float, *, digits: int = 1, times: float | None = None) -> None:
+        """A bound on a time, in seconds, which has ended just now; or when the machine was so many `times` as slow."""
+        slow = self.slowness.times(seconds) if times is None else times
+        self.timely(seconds, bound, f"{what} {seconds:.{digits}f} s", f"{bound:.3g}", slow)
 
-    def timely(self, seconds: float, bound: float, told: str, told_bound: str, over: float) -> None:
-        """A time and its bound. One that is missed is forgiven as much as the machine was slow in the last `over`
-        seconds, and the line says so."""
-        times = self.slowness.times(over) if seconds > bound else 1.0
+    def timely(self, seconds: float, bound: float, told: str, told_bound: str, times: float) -> None:
+        """A time and its bound. One that is missed is forgiven as many `times` as the machine was slow, and the line
+        says so."""
+        times = times if seconds > bound else 1.0
         forgiven = f" × {times:.1f}: the machine was busy" if times > 1 else ""
         self.figures.append(Figure(f"{told} (allowed ≤ {told_bound}{forgiven})", seconds <= bound * times, time=True))
 
