@@ -278,6 +278,16 @@ async def test_the_oldest_due_go_first_and_the_next_due_time_is_told(lab: Lab) -
     assert due == (await lab.delivery(rows[0].id)).next_attempt_at
 
 
+async def test_who_took_all_that_was_due_looks_again_only_when_something_is(lab: Lab) -> None:
+    rows = await lab.orders(4)
+    lab.stand_still()
+    await lab.finish(await lab.claim_one(limit=1), NotNow("busy", 20))
+    full = await lab.claim(limit=2)
+    assert (len(full.claims), full.next_due) == (2, lab.hub.now())
+    last = await lab.claim(limit=2)
+    assert (len(last.claims), last.next_due) == (1, (await lab.delivery(rows[0].id)).next_attempt_at)
+
+
 async def test_max_age_skips_before_the_first_attempt_only(tmp_path: Path, database_url: str) -> None:
     async with open_lab(tmp_path, database_url, {"one": route(max_age="1m")}) as lab:
         tried, untried = await lab.orders(2)

@@ -132,6 +132,16 @@ async def test_an_event_is_fanned_out_once_also_when_it_is_done_again(lab: Lab) 
     assert [found.id for found in await lab.rows(DELIVERY)] == [row.id]
 
 
+async def test_an_event_whose_deliveries_a_backup_lacks_gets_them_under_the_ids_they_had(lab: Lab) -> None:
+    await lab.deliver_events(document(orderId="ord_1"), document(orderId="ord_2"))
+    before = {(row.event_id, row.route): row.id for row in await lab.rows(DELIVERY)}
+    assert len(set(before.values())) == len(before) >= 2
+    await lab.write(lambda connection: connection.execute(DELIVERY.delete()))
+    await lab.write(lambda connection: connection.execute(EVENT.update().values(fanned_out_at=None)))
+    await fan_out_waiting(lab.hub)
+    assert {(row.event_id, row.route): row.id for row in await lab.rows(DELIVERY)} == before
+
+
 async def test_two_workers_share_what_waits(tmp_path: Path, shared_url: str) -> None:
     """While one holds the oldest events in its transaction, the other takes the next ones, and waits for nobody."""
     async with open_lab(tmp_path, shared_url) as first, open_lab(tmp_path, shared_url) as second:

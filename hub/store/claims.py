@@ -158,7 +158,9 @@ def _claim(connection: Connection, now: datetime, request: ClaimRequest, endings
     endings += [(request.route, "skipped")] * (len(rows) - len(fresh))
     claims = _take(connection, now, request, fresh, probing)
     _update_state(connection, now, request, state, claims)
-    return Claimed(claims, now if rows else _next_due(connection, now, request.route), suspect)
+    # A claim that took all there was is not made again for nothing: at a few events a second every one would be.
+    more = len(rows) == allowed or (suspect and rows)
+    return Claimed(claims, now if more else _next_due(connection, now, request.route), suspect)
 
 
 def settle_expired(

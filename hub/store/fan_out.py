@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Connection, Row, Table, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from hub.clock import new_id
+from hub.clock import id_at, new_id
 from hub.store import DELIVERY, EVENT, EVENT_KEY, is_postgres
 from hub.store.stats import add_counts, hour_of
 
@@ -83,7 +84,7 @@ def write_plans(
     if not plans:
         return set()
     deliveries = [
-        new_delivery(event, route, terms[route], now, plan.broken.get(route))
+        new_delivery(event, route, terms[route], now, plan.broken.get(route)) | {"id": first_id(event, route)}
         for event, plan in plans
         for route in (*plan.taken, *plan.broken)
     ]
@@ -111,6 +112,16 @@ def _insert_new(connection: Connection, into: Table, rows: list[dict[str, Any]])
 def _inserting(into: Table, postgres: bool) -> Any:
     insert = postgresql.insert(into) if postgres else sqlite.insert(into)
     return insert.on_conflict_do_nothing()
+
+
+def first_id(event: Row[Any], route: str) -> str:
+    """The id of an event's delivery along a route: the same whoever fans it out, and whenever.
+
+    It is what destinations tell repeats by. A backup may hold the event and not yet its deliveries: restored, the event
+    is fanned out a second time, and must not arrive under another key.
+    """
+    mark = sha256(f"{event.id} {route}".encode()).hexdigest()
+    return f"{id_at('dlv', event.received_at)}{mark[:16]}"
 
 
 def new_delivery(

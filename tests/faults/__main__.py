@@ -11,8 +11,9 @@ import sys
 import time
 from collections import deque
 from contextlib import AsyncExitStack
+from functools import partial
 
-from tests.faults.cases import Line, run_case
+from tests.faults.cases import Line, played, run_case
 from tests.faults.catalogue import CASES, TAKEN_OUT, Run
 from tests.faults.report import heading, write_results
 from tests.faults.scale import chosen
@@ -36,8 +37,11 @@ def wanted(words: list[str]) -> list[Run]:
     ]
 
 
-async def play(runs: list[Run]) -> list[Line]:
-    """All of them, LANES at a time: most of a case is waiting. Each lane has servers of its own to be cruel to."""
+async def play(runs: list[Run]) -> list[list[Line]]:
+    """All of them, LANES at a time: most of a case is waiting. Each lane has servers of its own to be cruel to.
+
+    The lines of each: two where it was only too slow at first.
+    """
     waiting, lines = deque(enumerate(runs)), {}
 
     async def lane() -> None:
@@ -45,14 +49,18 @@ async def play(runs: list[Run]) -> list[Line]:
             servers = Servers(stack)
             while waiting:
                 number, run = waiting.popleft()
-                line = await run_case(run.case, run.kind, chosen(), servers, run.without)
-                print(f"{line} [{line.seconds:.0f} s]", flush=True)
-                lines[number] = line
+                lines[number] = await played(partial(once, run, servers))
 
     async with asyncio.TaskGroup() as group:
         for _ in range(LANES):
             group.create_task(lane())
     return [lines[number] for number in sorted(lines)]
+
+
+async def once(run: Run, servers: Servers) -> Line:
+    line = await run_case(run.case, run.kind, chosen(), servers, run.without)
+    print(f"{line} [{line.seconds:.0f} s]", flush=True)
+    return line
 
 
 def main() -> int:
@@ -62,12 +70,14 @@ def main() -> int:
         return 2
     head, began = heading(chosen()), time.monotonic()
     print(head, flush=True)
-    lines = asyncio.run(play(runs))
+    found = asyncio.run(play(runs))
     seconds = time.monotonic() - began
-    path = write_results(head, lines, seconds)
+    path = write_results(head, [line for lines in found for line in lines], seconds)
     # A safeguard that nothing misses proves nothing.
-    bad = [line for run, line in zip(runs, lines, strict=True) if not run.as_it_must_be(line)]
-    print(f"{len(lines) - len(bad)} of {len(lines)} as they must be, in {seconds:.0f} s; {path}")
+    bad = [lines[-1] for run, lines in zip(runs, found, strict=True) if not run.as_it_must_be(lines[-1])]
+    twice = sum(len(lines) > 1 for lines in found)
+    again = f", {twice} played twice" if twice else ""
+    print(f"{len(found) - len(bad)} of {len(found)} as they must be{again}, in {seconds:.0f} s; {path}")
     for line in bad:
         print(f"  {line}")
     return 1 if bad else 0

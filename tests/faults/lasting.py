@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select
 from hub.store import ATTEMPT, DELIVERY
 from hub.testing import Answer
 from tests.faults.cases import Case
-from tests.faults.stage import POSTGRESQL, SQLITE, Setting, Stage, database_name, markers_by_id, open_work
+from tests.faults.stage import PATIENCE, POSTGRESQL, SQLITE, Setting, Stage, database_name, markers_by_id, open_work
 from tests.hubs import HubProcess, command
 from tests.servers import eventually
 
@@ -34,9 +34,12 @@ async def stands_still(stage: Stage) -> None:
     await stage.under_load(2)
     slow = stage.hubs[stage.worker]
     under_way = await eventually(partial(stopped_at_work, stage, slow), 60)
-    stage.note(f"{under_way} under way when it stopped")
+    stage.note(f"{len(under_way)} under way when it stopped")
     stage.outages += 1
     await stage.under_load(LEASES * stage.scale.lease + (TRANSACTION if stage.kind == POSTGRESQL else 0))
+    if stage.kind == POSTGRESQL:
+        # What has waited for its locks meanwhile is older, and goes first.
+        await stage.comes(partial(stage.read, partial(taken_over, under_way)), PATIENCE)
     slow.send_signal(signal.SIGCONT)
     await stage.under_load(2)
     await stage.end_load()
@@ -47,8 +50,8 @@ async def stands_still(stage: Stage) -> None:
     stage.require(late > 0 or stage.kind == SQLITE, f"late {late}")
 
 
-async def stopped_at_work(stage: Stage, hub: HubProcess) -> int:
-    """How many attempts that process had under way when it was stopped; where there were none it goes on."""
+async def stopped_at_work(stage: Stage, hub: HubProcess) -> dict[str, int]:
+    """The attempts that process had under way when it was stopped; where there were none it goes on."""
     hub.send_signal(signal.SIGSTOP)
     found = await stage.read(partial(attempts_of, hub.pid))
     if not found:
@@ -56,10 +59,17 @@ async def stopped_at_work(stage: Stage, hub: HubProcess) -> int:
     return found
 
 
-def attempts_of(pid: int, connection: Connection) -> int:
-    """How many attempts of a process have no outcome yet."""
-    query = select(func.count()).select_from(ATTEMPT).where(ATTEMPT.c.outcome.is_(None))
-    return connection.execute(query.where(ATTEMPT.c.worker.endswith(f":{pid}"))).scalar_one()
+def attempts_of(pid: int, connection: Connection) -> dict[str, int]:
+    """The attempts of a process that have no outcome yet: delivery and number."""
+    query = select(ATTEMPT.c.delivery_id, ATTEMPT.c.number).where(ATTEMPT.c.outcome.is_(None))
+    found = connection.execute(query.where(ATTEMPT.c.worker.endswith(f":{pid}")))
+    return {row.delivery_id: row.number for row in found}
+
+
+def taken_over(attempts: dict[str, int], connection: Connection) -> bool:
+    """Whether one of these deliveries was tried anew."""
+    rows = connection.execute(select(DELIVERY).where(DELIVERY.c.id.in_(attempts)))
+    return any(row.attempts > attempts[row.id] for row in rows)
 
 
 def late_attempts(connection: Connection) -> int:
@@ -91,7 +101,7 @@ def only_answered_200(stage: Stage) -> None:
     server can help that, nothing was said, and it is sent again.
     """
     others = {status: count for status, count in stage.store.answers.items() if status not in {200, 0, -1}}
-    stage.note(f"{stage.store.answers[-1]} met a connection that was just closed")
+    stage.note(f"{stage.store.answers[-1]} answers that never came (the connection was just closed)")
     stage.require(not others, f"non-2xx {sum(others.values())}" + (f" {others}" if others else ""))
 
 

@@ -12,16 +12,19 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import httpx
 
 from hub.testing import EVENT_TYPES, Received, SlackServer, StoreDouble, sample
 from hub.testing.samples import to_bytes
-from hub.testing.smtp import MailServer
+from hub.testing.sink import Inbox
+from hub.testing.slack import SlackMessage
+from hub.testing.smtp import Mail, MailServer
 from tests.e2e.ledger import Destination, Load
 from tests.hubs import SECRET
 
+Item = TypeVar("Item")
 ANSWER_WITHIN = 15.0
 AGAIN_AFTER = 0.1
 MOST_OPEN = 200
@@ -206,6 +209,18 @@ class Erp(Destination):
         return dict(found)
 
 
+class Dated(Inbox[Item]):
+    """An inbox that knows when each came (since 1970)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times: list[float] = []
+
+    async def add(self, item: Item) -> None:
+        self.times.append(time.time())
+        await super().add(item)
+
+
 class Plain(Destination):
     """A sink that takes whatever comes, as often as it comes."""
 
@@ -214,6 +229,11 @@ class Plain(Destination):
     @property
     def receipts(self) -> Counter[str]:
         return self.taken_markers
+
+    @property
+    def arrivals(self) -> dict[str, float]:
+        """When each marker came first (since 1970)."""
+        return {marker_in(request): request.at.timestamp() for request in reversed(list(self.taken))}
 
     @property
     def keys_of(self) -> dict[str, set[str | None]]:
@@ -225,9 +245,19 @@ class Channel(SlackServer):
 
     honours = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: Dated[SlackMessage] = Dated()
+
     @property
     def receipts(self) -> Counter[str]:
         return Counter(message.text for message in self.messages)
+
+    @property
+    def arrivals(self) -> dict[str, float]:
+        """When each marker came first (since 1970)."""
+        found = zip(self.messages, self.messages.times, strict=True)
+        return {message.text: at for message, at in reversed(list(found))}
 
     @property
     def keys_of(self) -> dict[str, set[str | None]]:
@@ -242,9 +272,19 @@ class Mailbox(MailServer):
 
     honours = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.mails: Dated[Mail] = Dated()
+
     @property
     def receipts(self) -> Counter[str]:
         return Counter(str(mail.message["Subject"]) for mail in self.mails)
+
+    @property
+    def arrivals(self) -> dict[str, float]:
+        """When each marker came first (since 1970)."""
+        found = zip(self.mails, self.mails.times, strict=True)
+        return {str(mail.message["Subject"]): at for mail, at in reversed(list(found))}
 
     @property
     def keys_of(self) -> dict[str, set[str | None]]:

@@ -84,8 +84,8 @@ NETWORK = [
     parted("database", "hang", "hub and database parted (packets dropped)", [POSTGRESQL]),
     parted("database", "reset", "hub and database parted (RST)", [POSTGRESQL]),
     parted("database", "one-way", "no way back from the database", [POSTGRESQL]),
-    parted("redis", "hang", "hub and Redis parted (packets dropped)", [POSTGRESQL]),
-    parted("redis", "closed", "hub and Redis parted (connections refused)", [POSTGRESQL]),
+    parted("redis", "hang", "hub and Redis parted (packets dropped)", KINDS),
+    parted("redis", "closed", "hub and Redis parted (connections refused)", KINDS),
     parted("erp", "one-way", "no way back from a destination", KINDS),
     parted("erp", "closed", "worker and destination parted (connections refused)", KINDS),
 ]
