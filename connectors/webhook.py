@@ -22,6 +22,8 @@ OWN_HEADERS = {"webhook-id", "webhook-timestamp", "webhook-signature", "idempote
 TRANSPORT_HEADERS = {"host", "content-length", "transfer-encoding", "connection"}
 TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 SPACES = " \t\n\r"
+DECODER = json.JSONDecoder()
+ENCODER = json.JSONEncoder(ensure_ascii=False)
 PREFIX = "whsec_"
 SHORTEST_KEY = 24
 """Bytes, as Standard Webhooks asks for."""
@@ -88,8 +90,8 @@ class Webhook(Connector):
             self.settings.method, self.settings.url.reveal(), content=body, headers=self._headers(body, ctx)
         )
         response.raise_for_status()
-        await ctx.effects.put("sent", ctx.key)
-        return Receipt(f"{self._host} answered {response.status_code}", answer=answer_text(response))
+        text = f"{self._host} answered {response.status_code}"
+        return Receipt(text, answer=answer_text(response), effects={"sent": ctx.key})
 
     async def check(self, ctx: Context) -> str:
         """Connects, and ends there: a webhook knows no request that does nothing."""
@@ -153,19 +155,18 @@ def event_as_json(event: Event) -> bytes:
         "entity": event.entity,
         "timestamp": event.occurred_at.isoformat().replace("+00:00", "Z"),
     }
-    text = json.dumps(head, ensure_ascii=False)
+    text = ENCODER.encode(head)
     return f'{text[:-1]}, "data": {_data_as_sent(event.body.decode())}}}'.encode()
 
 
 def _data_as_sent(body: str) -> str:
     """The text of the member `data` of a JSON object known to be valid; the last one, as parsers have it."""
-    decoder = json.JSONDecoder()
     found = "{}"
     place = _skip(body, _skip(body, 0) + 1)
     while body[place] == '"':
-        name, place = decoder.raw_decode(body, place)
+        name, place = DECODER.raw_decode(body, place)
         start = _skip(body, _skip(body, place) + 1)
-        _, place = decoder.raw_decode(body, start)
+        _, place = DECODER.raw_decode(body, start)
         if name == "data":
             found = body[start:place]
         place = _skip(body, place)

@@ -16,6 +16,7 @@ from hub.models import harmless
 from hub.schedule import Breaker, Settlement
 from hub.store import ATTEMPT, DELIVERY, ROUTE_STATE, is_postgres
 from hub.store.claims import ClaimRequest
+from hub.store.effects import NewEffect, put_effects
 from hub.store.events import fresh_look
 from hub.store.stats import add_counts, hour_of
 from hub.store.wide import update_rows
@@ -66,6 +67,7 @@ class Finished:
     request: str | None = None
     response: str | None = None
     url: str | None = None
+    effects: Sequence[NewEffect] = ()
 
 
 def lock_routes(connection: Connection, items: Sequence[Any]) -> None:
@@ -96,6 +98,8 @@ def record(connection: Connection, now: datetime, items: Sequence[Finished]) -> 
     update_rows(connection, ATTEMPT, ("delivery_id", "number"), ENDED, attempts)
     settled = [(of, *[values[name] for name in SETTLED]) for (of, _), values in changes.items() if values]
     update_rows(connection, DELIVERY, ("id",), SETTLED, settled)
+    # A fact, whoever has the delivery by now.
+    put_effects(connection, now, [effect for item in fresh for effect in item.effects])
     _count(connection, now, fresh, changes)
     return [_status_after(item, changes, rows[item.delivery_id]) for item in items]
 
