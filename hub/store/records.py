@@ -19,7 +19,7 @@ from hub.store.claims import ClaimRequest
 from hub.store.effects import NewEffect, put_effects
 from hub.store.events import fresh_look
 from hub.store.stats import add_counts, hour_of
-from hub.store.wide import update_rows
+from hub.store.wide import select_rows, update_rows
 
 # Statements of every record are made once: to make one costs more than to run it.
 STATES = (
@@ -86,7 +86,7 @@ def record(connection: Connection, now: datetime, items: Sequence[Finished]) -> 
     # Routes are locked before deliveries, as in a claim.
     states = _lock_states(connection, items)
     ids = sorted({item.delivery_id for item in items})
-    rows = {row.id: row for row in connection.execute(UNDER_WAY, {"ids": ids})}
+    rows = {row.id: row for row in select_rows(connection, UNDER_WAY, {"ids": ids})}
     written = _written(connection, items, rows)
     # A commit whose answer was lost is tried again: what it wrote stays as it is.
     fresh = [item for item in items if (item.delivery_id, item.attempt) not in written]
@@ -185,7 +185,7 @@ def _looking_again(connection: Connection, now: datetime, row: Row[Any]) -> dict
 
 
 def _lock_states(connection: Connection, items: Sequence[Finished]) -> Sequence[Row[Any]]:
-    return connection.execute(STATES, {"routes": sorted({item.route for item in items})}).all()
+    return select_rows(connection, STATES, {"routes": sorted({item.route for item in items})})
 
 
 def _step_breakers(
