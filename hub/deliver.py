@@ -288,7 +288,7 @@ def without_secrets(hub: Hub, result: Receipt | Outcome) -> Receipt | Outcome:
                 raise TypeError(f"a Receipt holds text, not {type(text).__name__}")
         answer = None if result.answer is None else hub.redact(result.answer)
         url = None if result.url is None else hub.redact(result.url)
-        return replace(result, text=hub.redact(result.text)[:LONGEST_REASON], url=url, answer=answer)
+        return Receipt(hub.redact(result.text)[:LONGEST_REASON], url, answer, result.effects)
     return result.with_reason(hub.redact(str(result.reason))[:LONGEST_REASON])
 
 

@@ -7,8 +7,10 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import orjson
 import structlog
 from structlog.typing import EventDict, Processor
 
@@ -18,7 +20,8 @@ LONGEST = 8_000
 # Ends of lines for some readers of logs; they are no controls.
 LINE_ENDS = re.compile("[\u2028\u2029]")
 TOLD_EVERY = 1.0
-ENCODER = json.JSONEncoder()
+PLAIN = {str, int, float, bool, type(None)}
+ENCODER = json.JSONEncoder(separators=(",", ":"))
 # Libraries speak here only when something is wrong; what the hub did, it says itself.
 LIBRARIES = ("uvicorn", "arq", "aiohttp", "asyncio", "aiosmtplib", "httpx")
 
@@ -61,11 +64,10 @@ def cleaner(redact: Callable[[str], str]) -> Processor:
 
     def clean(logger: Any, method: str, line: EventDict) -> EventDict:
         # Hardly a line needs it, and one look at all its texts costs a fraction of a look at each.
-        texts = [value for value in line.values() if isinstance(value, str)]
-        whole = "\t".join(texts)
-        others = len(texts) + sum(value is None or isinstance(value, bool | int | float) for value in line.values())
-        if others == len(line) and "\n" not in whole and _clean(whole, redact) == whole:
-            return line
+        if PLAIN.issuperset(map(type, line.values())):
+            whole = "\t".join([value for value in line.values() if type(value) is str])
+            if "\n" not in whole and _clean(whole, redact) == whole:
+                return line
         # A traceback keeps its lines; anything else is one.
         return {
             name: _clean(value if name == "exception" else on_one_line(value), redact) for name, value in line.items()
@@ -75,7 +77,11 @@ def cleaner(redact: Callable[[str], str]) -> Processor:
 
 
 def _as_json(line: EventDict, **more: Any) -> str:
-    """A clean line. json.dumps would make an encoder for each."""
+    """A clean line, in ASCII whatever the terminal's or the file's encoding is."""
+    with suppress(orjson.JSONEncodeError):
+        text = orjson.dumps(line)
+        if text.isascii():
+            return text.decode()
     return ENCODER.encode(line)
 
 

@@ -121,7 +121,8 @@ class Writer:
             await self._one_by_one(items, error)
         else:
             self.trouble = None
-            for (_, group), answers in zip(groups, results, strict=True):
+            # Claims first: what they begin is out there while the rest is told.
+            for (_, group), answers in reversed(list(zip(groups, results, strict=True))):
                 for waiting, answer in zip(group, answers, strict=True):
                     if not waiting.done.done():
                         waiting.done.set_result(answer)

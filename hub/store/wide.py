@@ -72,21 +72,21 @@ def update_rows(connection: Connection, table: Table, keys: Names, names: Names,
 
 
 def select_rows(
-    connection: Connection, statement: Select[*tuple[Any, ...]], parameters: Mapping[str, Any]
+    connection: Connection, query: Select[*tuple[Any, ...]], parameters: Mapping[str, Any]
 ) -> Sequence[Any]:
-    """The rows of a statement that is made once. Their order is the statement's where it has a LIMIT."""
+    """The rows of a query that is made once. Their order is the query's where it has a LIMIT."""
     if is_postgres(connection):
-        return connection.execute(statement, parameters).all()
-    plan = _selecting(statement)
+        return connection.execute(query, parameters).all()
+    plan = _selecting(query)
     text = connection.exec_driver_sql(plan.sql, plan.bound(parameters)).scalar_one()
     return [plan.row(*row) for row in plan.converted(orjson.loads(text))]
 
 
-def execute_once_made(connection: Connection, statement: Update, parameters: Mapping[str, Any]) -> int:
+def execute_once_made(connection: Connection, change: Update, parameters: Mapping[str, Any]) -> int:
     """Run an UPDATE that is made once; how many rows it changed."""
     if is_postgres(connection):
-        return connection.execute(statement, parameters).rowcount
-    plan = _running(statement)
+        return connection.execute(change, parameters).rowcount
+    plan = _running(change)
     return connection.exec_driver_sql(plan.sql, plan.bound(parameters)).rowcount
 
 
@@ -120,7 +120,7 @@ class _Selecting(_Plan):
         columns = list(statement.selected_columns)
         shown = [f"iif({one.name} IS NULL, NULL, hex({one.name}))" if _is_binary(one) else one.name for one in columns]
         self.sql = f"SELECT json_group_array(json_array({', '.join(shown)})) FROM ({self.sql})"  # noqa: S608 - as above
-        self.row = namedtuple("Row", [one.name for one in columns])  # type: ignore[misc]  # noqa: PYI024
+        self.row = namedtuple("Row", [one.name for one in columns])  # type: ignore[misc]
         self._reading = [(place, _reader(one)) for place, one in enumerate(columns) if _reader(one) is not None]
 
     def converted(self, rows: list[list[Any]]) -> list[list[Any]]:
