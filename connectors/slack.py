@@ -155,12 +155,10 @@ class Slack(Connector):
         if self.settings.webhook_url:
             response = await self._post(ctx, self.settings.webhook_url.reveal(), payload)
             _read_webhook_answer(response)
-            await ctx.effects.put("sent", ctx.key)
-            return Receipt(f"sent to Slack{note}", answer=answer_text(response))
+            return Receipt(f"sent to Slack{note}", answer=answer_text(response), effects={"sent": ctx.key})
         response = await self._call(ctx, "chat.postMessage", payload)
         ts = str(_read_api_answer(response).get("ts", ctx.key))
-        await ctx.effects.put("ts", ts)
-        return Receipt(f"sent to {self.settings.channel}{note}", answer=answer_text(response))
+        return Receipt(f"sent to {self.settings.channel}{note}", answer=answer_text(response), effects={"ts": ts})
 
     async def check(self, ctx: Context) -> str:
         """With a token: auth.test. A webhook's URL can only be reached, since Slack has no dry run for it."""

@@ -7,8 +7,8 @@ docs/connector.md is the guide, `hub.testing.ConnectorTests` the proof.
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
@@ -100,15 +100,24 @@ def _decimal(text: str) -> Decimal:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What was done: a sentence (`sent to #orders`), where to see it, what the other side answered."""
+    """What was done: a sentence (`sent to #orders`), where to see it, what the other side answered.
+
+    `effects` are this delivery's, name and value: they are committed with the outcome itself, at the cost of none,
+    where `ctx.effects.put` has a commit of its own and is for what is done before an attempt's last step.
+    """
 
     text: str
     url: str | None = None
     answer: str | None = None
+    effects: Mapping[str, str] = field(default_factory=dict)
 
 
 def answer_text(response: httpx.Response) -> str:
     """What the other side answered, as text. Never raises, whatever charset the answer names."""
+    kind = response.headers.get("content-type", "").lower()
+    if "charset" not in kind or kind.endswith("charset=utf-8"):
+        # httpx would come to the same, by way of a parser for mail headers that costs more than the answer did.
+        return response.content.decode("utf-8", "replace")
     try:
         return response.text
     except Exception:

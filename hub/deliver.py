@@ -18,6 +18,7 @@ from hub.config import Route
 from hub.connector import Connector, Context, Effect, EntityEffects, Event, Receipt, Released
 from hub.errors import NotNow, Outcome, Rejected, Stopping, TryAgain, Unavailable
 from hub.language import compile_template, names_for
+from hub.models import harmless
 from hub.outcome import FAULT, is_fault, outcome_of
 from hub.runtime import Hub
 from hub.schedule import after_result, settle, stopped_until
@@ -69,7 +70,8 @@ class KeptEffects(EntityEffects):
 class Line:
     """A route as a worker runs it: its connector, open from the first attempt on, and its guarded client.
 
-    `recording`: the deliveries whose outcome is known here and not written yet.
+    `trying`: the attempts whose outcome is not known yet; `recording`: the deliveries of which it is known here and
+    not written yet.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Line:
     http: httpx.AsyncClient
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
     opened: bool = False
+    trying: int = 0
     recording: set[str] = field(default_factory=set)
 
     @property
@@ -162,15 +165,17 @@ def renderer(hub: Hub, event: Event) -> Callable[..., str]:
     return render
 
 
-async def attempt(hub: Hub, line: Line, claim: Claim) -> str:
-    """Try a claimed delivery once and record it; its status afterwards, or `late`."""
+async def attempt(hub: Hub, line: Line, claim: Claim, tried: Callable[[], None] = lambda: None) -> str:
+    """Try a claimed delivery once and record it; its status afterwards, or `late`. `tried` is called in between."""
     spent = Exchange()
     started = time.monotonic()
     try:
         result = await _try(hub, line, claim, spent)
     except asyncio.CancelledError:
+        tried()
         await _record(hub, line, claim, NotNow("the hub was stopped during this attempt", 0), spent, started)
         raise
+    tried()
     return await _record(hub, line, claim, result, spent, started)
 
 
@@ -258,7 +263,7 @@ def finish(
         delivery_id=delivery.id,
         route=line.name,
         attempt=claim.attempt,
-        settlement=replace(settlement, more_budget=settlement.more_budget + spare),
+        settlement=replace(settlement, more_budget=settlement.more_budget + spare) if spare else settlement,
         duration=duration,
         step=lambda breaker, at: after_result(breaker, result, at),
         key_no=delivery.key_no,
@@ -268,18 +273,22 @@ def finish(
         request=None if spent.request is None else hub.redact(spent.request),
         response=receipt.answer or (None if spent.response is None else hub.redact(spent.response)),
         url=receipt.url,
+        effects=[
+            NewEffect(delivery_key(delivery), harmless(name), delivery.id, hub.redact(value), None)
+            for name, value in receipt.effects.items()
+        ],
     )
 
 
 def without_secrets(hub: Hub, result: Receipt | Outcome) -> Receipt | Outcome:
     """The same outcome, its texts without secrets and cut to a bound, before anything is derived from them."""
     if isinstance(result, Receipt):
-        for text in (result.text, result.answer or "", result.url or ""):
+        for text in (result.text, result.answer or "", result.url or "", *result.effects, *result.effects.values()):
             if not isinstance(text, str):
                 raise TypeError(f"a Receipt holds text, not {type(text).__name__}")
         answer = None if result.answer is None else hub.redact(result.answer)
         url = None if result.url is None else hub.redact(result.url)
-        return replace(result, text=hub.redact(result.text)[:LONGEST_REASON], url=url, answer=answer)
+        return Receipt(hub.redact(result.text)[:LONGEST_REASON], url, answer, result.effects)
     return result.with_reason(hub.redact(str(result.reason))[:LONGEST_REASON])
 
 
@@ -291,7 +300,9 @@ async def _written(hub: Hub, line: Line, claim: Claim, finished: Finished) -> st
         raise
     except Exception as error:
         unwritable = fault(line, claim, f"{type(error).__name__} at the record")
-        return await written(hub, finish(hub, line, claim, unwritable, Exchange(), finished.duration))
+        told = finish(hub, line, claim, unwritable, Exchange(), finished.duration)
+        # What was done out there is done: forgotten here, it would be done again.
+        return await written(hub, replace(told, effects=finished.effects))
 
 
 async def written(hub: Hub, finished: Finished) -> str:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from sqlalchemy import Connection
@@ -111,7 +112,6 @@ class Worker:
 
     async def _deliver_forever(self, line: Line) -> None:
         ringing = self.hub.bells.listen(f"deliver:{line.name}")
-        mine: set[asyncio.Task[None]] = set()
         due = self.hub.now()
         while not self.stopping.is_set():
             if not ringing.is_set():
@@ -119,26 +119,23 @@ class Worker:
             ringing.clear()
             # Where nothing better is known: the tick rings within a second of anything due.
             due = self.hub.now() + timedelta(days=1)
-            free = line.route.concurrency - len(mine)
+            free = line.route.concurrency - line.trying
             if free <= 0 or self.stopping.is_set():
                 continue
             try:
-                due = await self._claim(line, free, mine, ringing)
+                due = await self._claim(line, free)
             except Unavailable as trouble:
                 log.warning("loop.waiting", loop=line.name, reason=str(trouble))
             except Exception:
                 log.exception("loop.fault", loop=line.name)
 
-    async def _claim(self, line: Line, free: int, mine: set[asyncio.Task[None]], ringing: asyncio.Event) -> datetime:
+    async def _claim(self, line: Line, free: int) -> datetime:
         await self._quiet.may_start()
         self._quiet.enter()
         try:
             claimed = await self.hub.writer.put(claim, self._request(line, free))
             for one in claimed.claims:
-                task = self._start(line, one)
-                mine.add(task)
-                task.add_done_callback(mine.discard)
-                task.add_done_callback(lambda _: ringing.set())
+                self._start(line, one)
         finally:
             self._quiet.leave()
         if claimed.suspect:
@@ -162,15 +159,26 @@ class Worker:
 
     def _start(self, line: Line, one: Claim) -> asyncio.Task[None]:
         task = asyncio.create_task(self._attempt(line, one))
+        line.trying += 1
         self._quiet.enter()
         self.attempts.add(task)
-        task.add_done_callback(self.attempts.discard)
-        task.add_done_callback(lambda _: self._quiet.leave())
+        task.add_done_callback(partial(self._ended, line))
         return task
 
+    def _ended(self, line: Line, task: asyncio.Task[None]) -> None:
+        self.attempts.discard(task)
+        self._quiet.leave()
+        # A record that came after its claim, as where storage was away, has freed a lease too.
+        self.hub.bells.listen(f"deliver:{line.name}").set()
+
     async def _attempt(self, line: Line, one: Claim) -> None:
+        def tried() -> None:
+            # The next claim goes with this attempt's record: no slot is empty for longer than one commit.
+            line.trying -= 1
+            self.hub.bells.listen(f"deliver:{line.name}").set()
+
         try:
-            await attempt(self.hub, line, one)
+            await attempt(self.hub, line, one, tried)
         except Exception:
             # Its lease runs out and it is tried again; this line is what ops see of it.
             log.exception("delivery.unrecorded", route=line.name, delivery=one.delivery.id)

@@ -21,7 +21,7 @@ from hub.deliver import attempt, finish
 from hub.errors import HoldRoute, NotNow, Outcome, Rejected, TryAgain
 from hub.logs import cleaner
 from hub.replay import cancel_deliveries, start_replay
-from hub.store import ATTEMPT, DELIVERY, EVENT, REPEAT, ROUTE_STATE
+from hub.store import ATTEMPT, DELIVERY, EFFECT, EVENT, REPEAT, ROUTE_STATE
 from hub.store.claims import Claim
 from hub.store.meant import Filter
 from hub.store.records import Finished, record
@@ -93,6 +93,7 @@ SENSELESS = {
     "after-nan": (raising(NotNow("x", math.nan)), "ValueError"),
     "after-for-ever": (raising(NotNow("x", 1e15)), "OverflowError"),
     "again-after-nan": (raising(TryAgain("x", math.nan, status=503)), "ValueError"),
+    "number-for-effect": (returning(Receipt("sent", effects={"id": 5})), "TypeError"),  # type: ignore[dict-item]
     "no-outcome": (raising(Outcome("x")), "TypeError"),
     "cancelled": (cancelled_inside, "CancelledError"),
 }
@@ -276,6 +277,20 @@ async def test_a_record_whose_commits_answer_was_lost_is_not_written_twice(lab: 
     lab.later(1)
     assert await lab.hub.writer.put(record, once) == status == "pending"
     assert (await lab.delivery(row.id), await lab.attempts(row.id), await lab.state()) == before
+
+
+async def test_what_a_receipt_says_was_done_is_kept_with_its_outcome_late_or_not(lab: Lab) -> None:
+    """Forgotten, it would be done again; it is one more text that shows no secret."""
+    row = await lab.order()
+    first = finished(lab, await lab.claim_one(), Receipt("sent", effects={"mail": f"<1@{SECRET}>"}))
+    lab.later(LEASE + 1)
+    second = finished(lab, await lab.claim_one(), Receipt("sent", effects={"mail": "<2@shop>"}))
+    assert await lab.hub.writer.put(record, first) == "late"
+    (effect,) = await lab.rows(EFFECT)
+    assert (effect.scope, effect.name, effect.delivery_id, effect.value) == (row.id, "mail", row.id, "<1@****>")
+    assert await lab.hub.writer.put(record, second) == "delivered"
+    (effect,) = await lab.rows(EFFECT)
+    assert effect.value == "<2@shop>"
 
 
 async def test_a_repeated_record_starts_no_second_look(tmp_path: Path, database_url: str) -> None:

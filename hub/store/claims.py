@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from hub.schedule import POISON, after_taking, next_free, tokens
 from hub.store import ATTEMPT, DELIVERY, EVENT, ROUTE_STATE, WORKER, among, is_postgres
 from hub.store.stats import add_endings
-from hub.store.wide import insert_rows
+from hub.store.wide import execute_once_made, insert_rows, select_rows
 
 ALIVE_WITHIN = timedelta(seconds=15)
 DAY = timedelta(days=1)
@@ -30,7 +30,7 @@ Endings = list[tuple[str, str]]
 
 # Statements of every claim and record are made once: to make one costs more than to run it.
 STATE = select(ROUTE_STATE).where(ROUTE_STATE.c.route == bindparam("route")).with_for_update()
-LEASED = select(func.count(), func.min(DELIVERY.c.lease_until)).where(
+LEASED = select(func.count().label("leased"), func.min(DELIVERY.c.lease_until).label("first")).where(
     DELIVERY.c.route == bindparam("route"), DELIVERY.c.lease_until.is_not(None)
 )
 TAKE = (
@@ -48,7 +48,12 @@ TAKE = (
         again=False,
         looked_at=bindparam("looked"),
     )
-    .returning(DELIVERY.c.id, DELIVERY.c.attempts)
+)
+TAKE_AND_TELL = TAKE.returning(DELIVERY.c.id, DELIVERY.c.attempts)
+NEXT_DUE = select(func.min(DELIVERY.c.next_attempt_at).label("due")).where(
+    DELIVERY.c.route == bindparam("route"),
+    among(DELIVERY.c.status, "pending"),
+    DELIVERY.c.next_attempt_at > bindparam("now"),
 )
 STARTED = ("delivery_id", "number", "worker", "started_at")
 
@@ -134,7 +139,7 @@ def claim(connection: Connection, now: datetime, items: Sequence[ClaimRequest]) 
 
 
 def _claim(connection: Connection, now: datetime, request: ClaimRequest, endings: Endings) -> Claimed:
-    state = connection.execute(STATE, {"route": request.route}).one()
+    (state,) = select_rows(connection, STATE, {"route": request.route})
     in_flight, suspects = settle_expired(connection, now, request.route, request.worker, endings, request.recording)
     if state.paused_at is not None:
         return Claimed([], now + DAY)
@@ -174,7 +179,7 @@ def settle_expired(
     process counts against a delivery: not `me`, and no other while my own last sign of life is as old as theirs may
     be, after a sleep of the machine or an outage of the database.
     """
-    leased, first = connection.execute(LEASED, {"route": route}).one()
+    ((leased, first),) = select_rows(connection, LEASED, {"route": route})
     if first is None or first > now:
         return leased, False
     found = connection.execute(
@@ -241,7 +246,7 @@ def _candidates(
     values = {"route": request.route, "now": now, "most": free + 1}
     if probe_id is not None:
         values["probe_id"] = probe_id
-    rows = connection.execute(due_deliveries(request.ordered, probe_id is not None), values).all()
+    rows = select_rows(connection, due_deliveries(request.ordered, probe_id is not None), values)
     suspects = [row for row in rows if row.lost >= ALONE_AFTER]
     if request.alone:
         return suspects[:1], bool(suspects)
@@ -337,11 +342,21 @@ def _take(
     until = now + request.lease
     looked = now if rows[0].reads_state else None
     values = {"ids": [row.id for row in rows], "now": now, "until": until, "looked": looked}
-    numbers = {row.id: row.attempts for row in connection.execute(TAKE, values)}
+    numbers = _raise_attempts(connection, rows, values)
     claims = [Claim(row, numbers[row.id], until, probing) for row in rows if row.id in numbers]
     attempts = [(one.delivery.id, one.attempt, request.worker, now) for one in claims]
     insert_rows(connection, ATTEMPT, STARTED, attempts)
     return claims
+
+
+def _raise_attempts(connection: Connection, rows: list[Row[Any]], values: dict[str, Any]) -> dict[str, int]:
+    """The numbers of the attempts that may begin, by delivery."""
+    if is_postgres(connection):
+        return {row.id: row.attempts for row in connection.execute(TAKE_AND_TELL, values)}
+    # Since BEGIN IMMEDIATE nobody else writes, so that what was due still is.
+    if execute_once_made(connection, TAKE, values) != len(rows):
+        raise RuntimeError("a delivery that was due a moment ago could not be taken")
+    return {row.id: row.attempts + 1 for row in rows}
 
 
 def _update_state(
@@ -362,9 +377,5 @@ def set_state(connection: Connection, route: str, **values: Any) -> None:
 
 
 def _next_due(connection: Connection, now: datetime, route: str) -> datetime:
-    due = connection.execute(
-        select(func.min(DELIVERY.c.next_attempt_at)).where(
-            DELIVERY.c.route == route, among(DELIVERY.c.status, "pending"), DELIVERY.c.next_attempt_at > now
-        )
-    ).scalar()
-    return due if due is not None else now + DAY
+    ((due,),) = select_rows(connection, NEXT_DUE, {"route": route, "now": now})
+    return now + DAY if due is None else due

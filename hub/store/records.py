@@ -16,9 +16,10 @@ from hub.models import harmless
 from hub.schedule import Breaker, Settlement
 from hub.store import ATTEMPT, DELIVERY, ROUTE_STATE, is_postgres
 from hub.store.claims import ClaimRequest
+from hub.store.effects import NewEffect, put_effects
 from hub.store.events import fresh_look
 from hub.store.stats import add_counts, hour_of
-from hub.store.wide import update_rows
+from hub.store.wide import select_rows, update_rows
 
 # Statements of every record are made once: to make one costs more than to run it.
 STATES = (
@@ -66,6 +67,7 @@ class Finished:
     request: str | None = None
     response: str | None = None
     url: str | None = None
+    effects: Sequence[NewEffect] = ()
 
 
 def lock_routes(connection: Connection, items: Sequence[Any]) -> None:
@@ -84,7 +86,7 @@ def record(connection: Connection, now: datetime, items: Sequence[Finished]) -> 
     # Routes are locked before deliveries, as in a claim.
     states = _lock_states(connection, items)
     ids = sorted({item.delivery_id for item in items})
-    rows = {row.id: row for row in connection.execute(UNDER_WAY, {"ids": ids})}
+    rows = {row.id: row for row in select_rows(connection, UNDER_WAY, {"ids": ids})}
     written = _written(connection, items, rows)
     # A commit whose answer was lost is tried again: what it wrote stays as it is.
     fresh = [item for item in items if (item.delivery_id, item.attempt) not in written]
@@ -96,6 +98,8 @@ def record(connection: Connection, now: datetime, items: Sequence[Finished]) -> 
     update_rows(connection, ATTEMPT, ("delivery_id", "number"), ENDED, attempts)
     settled = [(of, *[values[name] for name in SETTLED]) for (of, _), values in changes.items() if values]
     update_rows(connection, DELIVERY, ("id",), SETTLED, settled)
+    # A fact, whoever has the delivery by now.
+    put_effects(connection, now, [effect for item in fresh for effect in item.effects])
     _count(connection, now, fresh, changes)
     return [_status_after(item, changes, rows[item.delivery_id]) for item in items]
 
@@ -181,7 +185,7 @@ def _looking_again(connection: Connection, now: datetime, row: Row[Any]) -> dict
 
 
 def _lock_states(connection: Connection, items: Sequence[Finished]) -> Sequence[Row[Any]]:
-    return connection.execute(STATES, {"routes": sorted({item.route for item in items})}).all()
+    return select_rows(connection, STATES, {"routes": sorted({item.route for item in items})})
 
 
 def _step_breakers(

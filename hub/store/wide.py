@@ -1,15 +1,33 @@
-"""One statement for many rows: an INSERT or UPDATE whatever their number.
+"""One statement for many rows: an INSERT, UPDATE or SELECT whatever their number.
 
 `executemany` gives the GIL back for each row, and SQLAlchemy compiles a VALUES of many rows anew each time; these two
 made up half of a delivery's cost. So the few statements that every event and delivery passes are made by hand from
 the tables' columns: rows of VALUES on SQLite, an array for each column on PostgreSQL.
+
+Reading has the same trouble: SQLite's driver gives the GIL back for each row, and takes it again from an event loop
+that is busy, up to 5 ms later. So the rows that every delivery passes come as one, a JSON array of them all.
 """
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+import re
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Connection, Float, Integer, LargeBinary, String, Table
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Connection,
+    Float,
+    Integer,
+    LargeBinary,
+    Select,
+    String,
+    Table,
+    Update,
+)
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from hub.models import Json, Moment, Outside
@@ -25,6 +43,9 @@ ARRAYS = (
     (Boolean, "boolean"),
     (Float, "double precision"),
 )
+
+SQLITE = sqlite.dialect(paramstyle="named")
+LIST = re.compile(r"\(__\[POSTCOMPILE_(\w+)\]\)")
 
 Names = tuple[str, ...]
 Values = Sequence[tuple[Any, ...]]
@@ -48,6 +69,78 @@ def update_rows(connection: Connection, table: Table, keys: Names, names: Names,
             f"{fresh} UPDATE {table.name} SET {changes} FROM fresh WHERE {found}",  # noqa: S608 - our tables' names
             _parameters(connection, table, both, part),
         )
+
+
+def select_rows(
+    connection: Connection, query: Select[*tuple[Any, ...]], parameters: Mapping[str, Any]
+) -> Sequence[Any]:
+    """The rows of a query that is made once. Their order is the query's where it has a LIMIT."""
+    if is_postgres(connection):
+        return connection.execute(query, parameters).all()
+    plan = _selecting(query)
+    text = connection.exec_driver_sql(plan.sql, plan.bound(parameters)).scalar_one()
+    return [plan.row(*row) for row in plan.converted(orjson.loads(text))]
+
+
+def execute_once_made(connection: Connection, change: Update, parameters: Mapping[str, Any]) -> int:
+    """Run an UPDATE that is made once; how many rows it changed."""
+    if is_postgres(connection):
+        return connection.execute(change, parameters).rowcount
+    plan = _running(change)
+    return connection.exec_driver_sql(plan.sql, plan.bound(parameters)).rowcount
+
+
+class _Plan:
+    """A statement as SQLite's driver takes it: its text, its parameters, and how values are read and written."""
+
+    def __init__(self, statement: Select[*tuple[Any, ...]] | Update) -> None:
+        compiled = statement.compile(dialect=SQLITE)
+        # One parameter for a list of whatever length.
+        self.sql = LIST.sub(r"(SELECT value FROM json_each(:\1))", str(compiled))
+        self._fixed = {name: value for name, value in compiled.params.items() if value is not None}
+        self._lists = set(LIST.findall(str(compiled)))
+        self._writing = {
+            bind.key: bind.type.process_bind_param
+            for bind in compiled.binds.values()
+            if isinstance(bind.type, Moment | Outside | Json)
+        }
+
+    def bound(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        values = {**self._fixed, **parameters}
+        for name, convert in self._writing.items():
+            values[name] = convert(values[name], SQLITE)
+        for name in self._lists:
+            values[name] = orjson.dumps(values[name]).decode()
+        return values
+
+
+class _Selecting(_Plan):
+    def __init__(self, statement: Select[*tuple[Any, ...]]) -> None:
+        super().__init__(statement)
+        columns = list(statement.selected_columns)
+        shown = [f"iif({one.name} IS NULL, NULL, hex({one.name}))" if _is_binary(one) else one.name for one in columns]
+        self.sql = f"SELECT json_group_array(json_array({', '.join(shown)})) FROM ({self.sql})"  # noqa: S608 - as above
+        self.row = namedtuple("Row", [one.name for one in columns])  # type: ignore[misc]
+        self._reading = [(place, _reader(one)) for place, one in enumerate(columns) if _reader(one) is not None]
+
+    def converted(self, rows: list[list[Any]]) -> list[list[Any]]:
+        for place, convert in self._reading:
+            for row in rows:
+                if row[place] is not None:
+                    row[place] = convert(row[place])
+        return rows
+
+
+def _is_binary(column: Any) -> bool:
+    return isinstance(column.type, LargeBinary)
+
+
+def _reader(column: Any) -> Any:
+    return bytes.fromhex if _is_binary(column) else column.type.dialect_impl(SQLITE).result_processor(SQLITE, None)
+
+
+_selecting = cache(_Selecting)
+_running = cache(_Plan)
 
 
 def _parts(rows: Values, width: int) -> list[Values]:

@@ -17,7 +17,7 @@ import httpx
 
 from hub.client import Guard, connect, open_client
 from hub.clock import new_id, system_time
-from hub.connector import Context, Effect, EntityEffects, Event
+from hub.connector import Context, Effect, EntityEffects, Event, Receipt
 from hub.language import compile_template, names_for
 
 TIMEOUT = 10.0
@@ -91,6 +91,12 @@ class Bench:
             log=self.log,
             now=self.now,
         )
+
+    async def keep(self, receipt: Receipt) -> Receipt:
+        """The receipt, once its effects are kept, as the hub keeps them with the outcome."""
+        for name, value in receipt.effects.items():
+            await self.effects.put(name, value)
+        return receipt
 
     def begin(self, key: str | None = None) -> None:
         """Another delivery, of an event about something else: its own key (or that one), and nothing done yet."""

@@ -344,7 +344,7 @@ class ConnectorTests:
         await connector.open(ctx)
         try:
             async with asyncio.timeout(bench.timeout):
-                return await connector.deliver(event, ctx)
+                return await bench.keep(await connector.deliver(event, ctx))
         finally:
             await connector.close()
 

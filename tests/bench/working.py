@@ -84,7 +84,7 @@ async def call_all(config: Config, count: int, at_once: int) -> None:
     """The same calls of the same client, `at_once` at a time."""
     settings = config.routes["sink"].settings
     assert isinstance(settings, Webhook.Settings)
-    url = settings.url.reveal()
+    url = httpx.URL(settings.url.reveal())
     prepared = iter(list(calls(count)))
     collect_rarely()
 

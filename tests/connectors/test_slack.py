@@ -331,7 +331,7 @@ async def test_an_answer_whose_charset_decodes_nothing_is_a_success_all_the_same
     async with open_bench(SlackServer(Answer(200, said, headers))) as bench:
         event = event_of(sample("order.placed"))
         receipt = await connect(bench.counterpart).deliver(event, bench.context(event))
-    assert bench.effects.kept
+    assert receipt.effects
     assert receipt.answer
 
 
@@ -340,7 +340,7 @@ async def test_a_route_that_went_from_webhook_to_token_and_back_posts_nothing_tw
         event = event_of(sample("order.placed"))
         for first, then in ((by_webhook, by_token), (by_token, by_webhook)):
             bench.effects.kept.clear()
-            await first(bench.counterpart).deliver(event, bench.context(event))
+            await bench.keep(await first(bench.counterpart).deliver(event, bench.context(event)))
             again = await then(bench.counterpart).deliver(event, bench.context(event))
             assert again.text.startswith("already sent")
     assert len(bench.counterpart.messages) == 2
@@ -423,9 +423,9 @@ async def test_a_gone_webhook_channel_and_workspace_hold_the_route() -> None:
 async def test_the_bots_effect_is_the_messages_ts() -> None:
     async with open_bench(SlackServer()) as bench:
         event = event_of(sample("order.placed"))
-        receipt = await by_token(bench.counterpart).deliver(event, bench.context(event))
+        receipt = await bench.keep(await by_token(bench.counterpart).deliver(event, bench.context(event)))
         message = bench.counterpart.messages[0]
-        assert bench.effects.kept["ts"].value == message.ts
+        assert receipt.effects == {"ts": message.ts}
         again = await by_token(bench.counterpart).deliver(event, bench.context(event))
     assert receipt.text == f"sent to {CHANNEL}"
     assert message.channel == CHANNEL
