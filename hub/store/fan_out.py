@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Table, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from hub.clock import id_at, new_id
+from hub.clock import new_id
 from hub.store import DELIVERY, EVENT, EVENT_KEY, is_postgres
 from hub.store.stats import add_counts, hour_of
 
@@ -118,10 +118,11 @@ def first_id(event: Row[Any], route: str) -> str:
     """The id of an event's delivery along a route: the same whoever fans it out, and whenever.
 
     It is what destinations tell repeats by. A backup may hold the event and not yet its deliveries: restored, the event
-    is fanned out a second time, and must not arrive under another key.
+    is fanned out a second time, and must not arrive under another key. Deliveries sort as their events do.
     """
+    when = event.id.removeprefix("evt_")[:16]
     mark = sha256(f"{event.id} {route}".encode()).hexdigest()
-    return f"{id_at('dlv', event.received_at)}{mark[:16]}"
+    return f"dlv_{when}{mark[:16]}"
 
 
 def new_delivery(
