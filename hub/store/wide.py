@@ -121,7 +121,7 @@ class _Selecting(_Plan):
         shown = [f"iif({one.name} IS NULL, NULL, hex({one.name}))" if _is_binary(one) else one.name for one in columns]
         self.sql = f"SELECT json_group_array(json_array({', '.join(shown)})) FROM ({self.sql})"  # noqa: S608 - as above
         self.row = namedtuple("Row", [one.name for one in columns])  # type: ignore[misc]
-        self._reading = [(place, _reader(one)) for place, one in enumerate(columns) if _reader(one) is not None]
+        self._reading = [(place, reader) for place, one in enumerate(columns) if (reader := _reader(one)) is not None]
 
     def converted(self, rows: list[list[Any]]) -> list[list[Any]]:
         for place, convert in self._reading:

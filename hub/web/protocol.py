@@ -322,29 +322,28 @@ class Connection(HttpToolsProtocol):
             self.gate.waiting.pop(self, None)
 
     def _go_the_short_way(self, body: bytes) -> bool:
-        begun = self.shortcut.begin(self.url, self.headers, body) if self.shortcut else None
+        assert self.shortcut is not None
+        begun = self.shortcut.begin(self.url, self.headers, body)
         if begun is None:
             return False
         self.short = None
         short = Short()
         self.cycle = short  # type: ignore[assignment]
         self.gate.waiting.pop(self, None)
-        begun.kept.add_done_callback(partial(self._kept, short, begun))
+        begun.kept.add_done_callback(partial(self._kept, self.shortcut, short, begun))
         return True
 
-    def _kept(self, short: Short, begun: Begun, done: "asyncio.Future[Any]") -> None:
-        assert self.shortcut is not None
-        answer = self.shortcut.answer(begun)
+    def _kept(self, shortcut: Shortcut, short: Short, begun: Begun, done: "asyncio.Future[Any]") -> None:
+        answer = shortcut.answer(begun)
         if answer is not None:
             self._answer_short(short, answer)
             return
-        explaining = self.loop.create_task(self._explain(short, begun))
+        explaining = self.loop.create_task(self._explain(shortcut, short, begun))
         self.tasks.add(explaining)
         explaining.add_done_callback(self.tasks.discard)
 
-    async def _explain(self, short: Short, begun: Begun) -> None:
-        assert self.shortcut is not None
-        self._answer_short(short, await self.shortcut.explain(begun))
+    async def _explain(self, shortcut: Shortcut, short: Short, begun: Begun) -> None:
+        self._answer_short(short, await shortcut.explain(begun))
 
     def _answer_short(self, short: Short, answer: Answer) -> None:
         short.response_complete = True
