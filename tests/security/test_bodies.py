@@ -258,7 +258,11 @@ async def test_s10_the_dashboard_shows_each(tmp_path: Path) -> None:
         assert [answer.status for answer in found] == [status for _, status in HEAVY.values()]
         await lab.fan_out()
         paths = [f"/events/{row.id}" for row in await lab.rows(EVENT)]
-        paths += [f"/refused/{row.id}" for row in await lab.rows(REFUSED)]
+        refusals = await lab.rows(REFUSED)
+        # All of the 422s but the one that is too deep.
+        too_many = [row for row in refusals if row.signed and "80,000 values" in row.reason]
+        assert len(too_many) == [status for _, status in HEAVY.values()].count(422) - 1
+        paths += [f"/refused/{row.id}" for row in refusals]
         assert len(paths) == len(HEAVY)
         async with looking(lab.hub) as browser:
             for path in paths:
