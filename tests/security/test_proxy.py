@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hub.valkey import bound_to_parent
 from tests.hubdb import SECRET as TABLE_SECRET
 from tests.hubs import HubProcess, config_of, hub_process, write_config
 from tests.servers import eventually, free_port
@@ -16,6 +17,7 @@ from tests.test_protocol import CHUNKED, FRAMING, LAST, LENGTH, exchange, post, 
 from tests.test_webhooks import where
 
 CADDYFILE = Path(__file__).parents[2] / "docs" / "deploy" / "Caddyfile"
+CADDY = shutil.which("caddy")
 RECEIVERS = "receiver-1:8600 receiver-2:8600"
 # What differs from the file as it is deployed: no certificates, loopback alone, nothing kept in anybody's home.
 OPTIONS = "{\n\tadmin off\n\tauto_https off\n\tdefault_bind 127.0.0.1\n}\n"
@@ -46,7 +48,7 @@ SMUGGLED: dict[str, tuple[bytes, list[int]]] = {
     "behind two equal lengths": (post(b"Content-Length: 0", b"Content-Length: 0", body=HIDDEN), [401]),
 }  # fmt: skip
 
-pytestmark = pytest.mark.skipif(shutil.which("caddy") is None, reason="Caddy is not installed here")
+pytestmark = pytest.mark.skipif(CADDY is None, reason="Caddy is not installed here")
 
 
 @asynccontextmanager
@@ -58,7 +60,7 @@ async def caddy_before(hub: HubProcess, folder: Path) -> AsyncIterator[str]:
     names = {"HUB_HOST": f"http://hub:{port}", "DASHBOARD_HOST": f"http://dashboard:{free_port()}"}
     with (folder / "caddy.log").open("w") as log:
         caddy = await asyncio.create_subprocess_exec(
-            "caddy", "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile",
+            *bound_to_parent([str(CADDY), "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]),
             env={"PATH": os.environ["PATH"], "HOME": str(folder), **names}, stdout=log, stderr=log,
         )  # fmt: skip
     try:
