@@ -22,6 +22,7 @@ LEVELS: list[set[str]] = [
     {"hub.backup"},
     {"hub.schema"},
     {"hub.alert_texts", "hub.client", "hub.routing", "hub.valkey"},
+    {"hub.litekart"},
     {"hub.jobs"},
     {"hub.runtime"},
     {"hub.receive"},
