@@ -239,8 +239,9 @@ def _sent(how: Filter, value: Any) -> str:
 def _is_so(item: Part, name: str, value: Any, how: Filter) -> bool:
     found = getattr(item, AFTER.get(name, name.removesuffix("_min").removesuffix("_max")), None)
     if found is None:
-        # Where the store has selected too, it knows better than a field that it did not send.
-        return how.parameter is not None
+        # Where the store has selected too, it knows better than a field that it did not send; and what has no time is
+        # not left out for its age.
+        return how.parameter is not None or name in AFTER
     if name in AFTER:
         return bool(found >= aware(value))
     if name.endswith("_min"):
