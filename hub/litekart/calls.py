@@ -249,7 +249,7 @@ def _usable_url(text: str) -> str:
     return text.rstrip("/").removesuffix("/api")
 
 
-def quoted(identity: str) -> str:
+def quoted(identity: str | None) -> str:
     """An id as one step of a path. Raises ValidationFailed: ids come out of webhooks, and some could lead elsewhere."""
     if (
         not isinstance(identity, str)

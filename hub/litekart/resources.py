@@ -112,7 +112,7 @@ class Resource(Generic[P]):
         body: Any = None,
     ) -> Request:
         offered: Operation = self._calls.profile.operation(f"{self.name}.{operation}")
-        path = offered.path if identity is None else offered.path.replace("{id}", quoted(identity))
+        path = offered.path.replace("{id}", quoted(identity)) if "{id}" in offered.path else offered.path
         call = f"{offered.method} {offered.path}"
         return Request(offered.method, path, call, self.name, tuple(params), body)
 
@@ -143,16 +143,15 @@ class Resource(Generic[P]):
                 f"{', '.join(query.hidden)}; iter() selects by itself"
             )
         listing = await query.fetch(page, page_size)
-        items = [item for item in map(query.read, listing.items) if query.takes(item)]
+        items = [query.shown(document) for document in listing.items if query.takes(query.read(document))]
         return Page(items, listing.page or page, listing.size, listing.total, listing.has_next)
 
     async def _iter(self, sort: Sequence[str], fields: Fields, filters: Mapping[str, Any]) -> AsyncIterator[P]:
         query = Query(self, sort or [_stable_order(filters)], fields, filters)
         largest = self._calls.profile.largest
         async for document in walk(query.fetch, largest, query.identity, query.is_past):
-            item = query.read(document)
-            if query.takes(item):
-                yield item
+            if query.takes(query.read(document)):
+                yield query.shown(document)
 
 
 def _stable_order(filters: Mapping[str, Any]) -> str:
@@ -204,13 +203,14 @@ class Query(Generic[P]):
         return listing_of(await self.resource._calls.exchange(request), request.call)
 
     def read(self, document: dict[str, Any]) -> P:
-        item = read(self.resource.model, document, self.call)
-        if not self.fields:
-            return item
-        return read(self.resource.model, _selected(document, self.resource.model, self.fields), self.call)
+        return read(self.resource.model, document, self.call)
+
+    def shown(self, document: dict[str, Any]) -> P:
+        """The item with the fields that were asked for."""
+        return self.read(_selected(document, self.resource.model, self.fields) if self.fields else document)
 
     def identity(self, document: dict[str, Any]) -> str:
-        found = getattr(read(self.resource.model, document, self.call), "id", None)
+        found = getattr(self.read(document), "id", None)
         if found is None:
             raise BadAnswer("an item without an id", status=200, call=self.call)
         return str(found)
@@ -224,7 +224,7 @@ class Query(Generic[P]):
         name = next((name for name, field in AFTER.items() if self.sort[:1] == (f"-{field}",)), None)
         if name is None or name not in self.filters:
             return False
-        times = [getattr(read(self.resource.model, document, self.call), AFTER[name], None) for document in documents]
+        times = [getattr(self.read(document), AFTER[name], None) for document in documents]
         return all(time is not None and time < aware(self.filters[name]) for time in times)
 
 
