@@ -306,7 +306,7 @@ async def test_every_request_spends_and_every_answer_corrects() -> None:
     assert budget.spent == [("route:erp", False), ("catch-up", True), ("route:erp", False)]
     reset = datetime(2022, 1, 1, tzinfo=UTC)
     refused = RateLimit(None, None, NOW + timedelta(seconds=9), refused=True)
-    assert budget.told == [RateLimit(1000, 7, reset), refused]
+    assert budget.told == [RateLimit(1000, 7, reset), refused, RateLimit(None, None, None)]
 
 
 async def test_a_spent_budget_is_waited_for_or_puts_off() -> None:
