@@ -149,7 +149,7 @@ SEED = Profile(
         },
         "customers": _TIMES,
         "coupons": {"status": HERE, "type": HERE},
-        "inventory": {"status": HERE, "product_id": HERE, "variant_id": HERE, "sku": HERE},
+        "inventory": {"product_id": HERE, "variant_id": HERE, "sku": HERE},
     },
     page_size="limit",
     largest=100,

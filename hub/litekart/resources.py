@@ -148,6 +148,7 @@ class Resource(Generic[P]):
 
     async def _iter(self, sort: Sequence[str], fields: Fields, filters: Mapping[str, Any]) -> AsyncIterator[P]:
         query = Query(self, sort or [_stable_order(filters)], fields, filters)
+        query.fresh = True
         largest = self._calls.profile.largest
         async for document in walk(query.fetch, largest, query.identity, query.is_past):
             if query.takes(query.read(document)):
@@ -171,6 +172,7 @@ class Query(Generic[P]):
         self.fields = [*fields]
         self.sort = tuple(sort)
         self.call = ""
+        self.fresh = False
         params = [(how.parameter, _sent(how, self.filters[name])) for name, how in self.how.items() if how.parameter]
         if self.sort:
             _check_names(key.removeprefix("-") for key in self.sort)
@@ -200,7 +202,9 @@ class Query(Generic[P]):
             params.append((self.resource._calls.profile.page_size, str(size)))
         request = self.resource._request("list", params=params)
         self.call = request.call
-        return listing_of(await self.resource._calls.exchange(request), request.call)
+        # Pages of a walk must show the list as it is by then: one that was kept would lead it round in circles.
+        newer_than = self.resource._calls.clock() if self.fresh else None
+        return listing_of(await self.resource._calls.exchange(request, newer_than), request.call)
 
     def read(self, document: dict[str, Any]) -> P:
         return read(self.resource.model, document, self.call)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -139,11 +139,20 @@ async def test_filters_sorting_and_fields_go_out_as_the_profile_writes_them(prof
         }
         # The live API's lists hold no variants.
         assert shown == ({"id"} if profile == "seed" else set())
-        made = [
-            item.created_at async for item in client.orders.iter(created_after=datetime.now(UTC) - timedelta(days=9))
-        ]
-        assert made == sorted(filter(None, made), reverse=True)
-        assert (await store.calls())[-1].query.get("sort") in {"created_at:desc", "-createdAt"}
+
+
+@BOTH
+@pytest.mark.parametrize("by", ["created", "updated"])
+async def test_what_is_new_is_found_without_reading_what_is_old(profile: str, by: str) -> None:
+    async with store_of(profile, largest_page=20) as store, client_of(store, profile) as client:
+        rows = sorted(await store.rows("orders"), key=lambda row: str(row[f"{by}_at"]), reverse=True)
+        since = datetime.fromisoformat(rows[25][f"{by}_at"])
+        wanted = {row["id"] for row in rows if datetime.fromisoformat(row[f"{by}_at"]) >= since}
+        filters: Any = {f"{by}_after": since}
+        newest = client.orders.iter(sort=[f"-{by}_at"], **filters)
+        assert {order.id async for order in newest} == wanted
+        assert len(await store.calls()) <= 4
+        assert {order.id async for order in client.orders.iter(**filters)} == wanted
 
 
 async def test_what_a_profile_has_not_is_refused_before_any_request() -> None:
