@@ -177,6 +177,20 @@ async def test_an_earlier_webhook_again_and_one_of_its_own() -> None:
             await store.resend(99)
 
 
+async def test_a_live_store_begins_with_nothing() -> None:
+    async with StoreApi(products=0, customers=0, live=0.001) as store:
+        await eventually(lambda: len(store.shop.state.tables["orders"]) > 2)
+
+
+async def test_what_happened_earlier() -> None:
+    """An order may be older than its webhook: it then stands where its time is."""
+    async with StoreApi(orders=2) as store, calling(store) as client:
+        order = await store.place_order(created_at="2024-01-15T10:30:00Z")
+        response = await client.get("/api/orders?sort=created_at:asc&limit=1")
+        (first,) = response.json()["data"]
+        assert (first["id"], first["created_at"]) == (order["id"], "2024-01-15T10:30:00Z")
+
+
 async def test_a_live_store() -> None:
     """Things happen by themselves, until they are told to stop."""
     async with HttpSink() as sink, double(sink, live=0.005) as store:
