@@ -25,8 +25,8 @@ from tests.spender import counting_store, spend_everywhere
 shared_url, database_url, lab = hubdb.shared_url, hubdb.database_url, hubdb.lab
 ROOT = Path(__file__).parents[1]
 PROCESSES = 3
-LIMIT = 150
-OTHERS = 40
+LIMIT = 90
+OTHERS = 25
 
 
 @asynccontextmanager
