@@ -188,6 +188,32 @@ async def test_numbers_are_read_as_written_and_rounded_to_their_currency() -> No
     assert order.model_extra == {"weird": Decimal("1.10")}
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"success": False, "error": {"code": "VALIDATION_ERROR", "message": "Invalid", "details": {
+            "field": "email", "issue": "is invalid"}}}, "VALIDATION_ERROR: Invalid: email: is invalid"),
+        ({"error": {"code": "INVALID_REQUEST", "message": "No", "details": [
+            {"field": "a", "message": "b"}, {"field": "c", "message": "d"}]}}, "INVALID_REQUEST: No: a: b; c: d"),
+        ({"success": False, "error": {"name": "ZodError", "issues": [
+            {"code": "custom", "path": ["items", 0, "qty"], "message": "bad"}]}}, "ZodError: items.0.qty: bad"),
+        ({"message": "Not Found"}, "Not Found"),
+        ({"error": "In use", "count": 3}, "In use: count: 3"),
+        ({"error": "Taken", "field": "sku"}, "Taken: sku"),
+        ({"error": "In use", "dependencies": ["orders", "carts"]}, "In use"),
+        ({"error": {"message": "No", "details": ["first", "second"]}}, "No: first; second"),
+        ([1, 2], "no reason given"),
+        ({"error": None, "message": {"x": 1}}, "no reason given"),
+        ({"error": {"details": {"a": {"b": []}}}}, "a"),
+    ],
+)  # fmt: skip
+async def test_every_known_shape_of_error_is_told(body: Any, told: str) -> None:
+    async with hostile(says(body, "422 X")) as server, client_of(server) as client:
+        with pytest.raises(ValidationFailed) as caught:
+            await client.orders.list()
+    assert str(caught.value).startswith(f"HTTP 422: GET /api/orders: {told}")
+
+
 # ---- outcomes
 
 
