@@ -13,7 +13,7 @@ import httpx
 import typer
 from typer.exceptions import TyperException
 
-from hub.commands import acting, beginning, checking, keeping, looking, people, running, sending
+from hub.commands import acting, beginning, checking, doubles, keeping, looking, people, running, sending
 from hub.commands.asking import AsJson
 from hub.commands.output import complain, say, show_json, show_table
 from hub.config import CONNECTORS, config_schema, find_connector
@@ -99,6 +99,7 @@ app.command("init")(beginning.init)
 app.command("check")(checking.check)
 app.command("send")(sending.send)
 app.command("status")(looking.status)
+app.command("stores")(looking.stores)
 app.command("events")(looking.events)
 app.command("deliveries")(looking.deliveries)
 app.command("replays")(looking.replays)
@@ -114,6 +115,7 @@ app.command("restore")(keeping.restore)
 app.command("passwd")(people.passwd)
 app.command("login")(people.login)
 app.command("demo")(running.demo)
+app.command("store-double")(doubles.store_double)
 refused.callback()(looking.refused)
 refused.command("accept")(acting.accept)
 database.command("upgrade")(running.db_upgrade)

@@ -10,6 +10,17 @@ HubError
 │   ├── NotAuthenticated      401
 │   ├── UnknownStore          404
 │   └── NotAnEvent            400, 405, 408, 413, 415, 422
+├── LitekartError         what the store's REST API answered, or that it did not; read by hub.outcome
+│   ├── ValidationFailed      400, 422, or refused here before any request
+│   ├── AuthenticationFailed  401: the API key
+│   ├── NotAllowed            403
+│   ├── NotFound              404
+│   ├── Conflict              409
+│   ├── RateLimited           429
+│   ├── ServerError           5xx
+│   ├── Unreachable           no answer: nothing was sent, or it may have arrived
+│   ├── BadAnswer             an answer that cannot be read: HTML, half a JSON, too long, an error inside a 200
+│   └── NotOffered            this profile of the API has no such call
 └── Outcome               what a connector may raise; each takes a reason for a person
     ├── TryAgain              next by the schedule
     ├── NotNow                later, no attempt used up
@@ -89,6 +100,84 @@ class UnknownStore(Refusal):
 
 class NotAnEvent(Refusal):
     """The request is malformed, too large, too slow, or its JSON is no event."""
+
+
+class LitekartError(HubError):
+    """What came of a call to the store's API, by its meaning.
+
+    `status` is that of HTTP (None: no answer, or nothing was asked), `code` the store's own word for it, `message`
+    its sentence, `details` the fields it names, `after` the seconds that it asked to wait, `call` the call as
+    `GET /api/orders/{id}`. No text holds the API key, and none but the store's own an id or a query.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *details: FieldProblem,
+        status: int | None = None,
+        code: str | None = None,
+        after: float | None = None,
+        call: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = list(details)
+        self.status = status
+        self.code = code
+        self.after = after
+        self.call = call
+
+    def said(self) -> str:
+        """What there is to tell besides the status: the call, the store's code, its sentence and the fields."""
+        fields = "; ".join(": ".join(filter(None, (one.field, one.message))) for one in self.details)
+        return ": ".join(part for part in (self.call, self.code, self.message, fields) if part)
+
+    def __str__(self) -> str:
+        return self.said() if self.status is None else f"HTTP {self.status}: {self.said()}"
+
+
+class ValidationFailed(LitekartError):
+    """The store does not take this data; or it was refused here (an id that is none), with no status."""
+
+
+class AuthenticationFailed(LitekartError):
+    """The store does not know the API key."""
+
+
+class NotAllowed(LitekartError):
+    """The API key may not do this."""
+
+
+class NotFound(LitekartError):
+    """There is no such thing in the store."""
+
+
+class Conflict(LitekartError):
+    """It contradicts what is in the store."""
+
+
+class RateLimited(LitekartError):
+    """More requests than the store allows; `after` says when it takes the next."""
+
+
+class ServerError(LitekartError):
+    """The store failed."""
+
+
+class Unreachable(LitekartError):
+    """No answer. Its cause says why; `sent` is False where surely nothing was sent."""
+
+    def __init__(self, message: str, *, sent: bool = True, call: str = "") -> None:
+        super().__init__(message, call=call)
+        self.sent = sent
+
+
+class BadAnswer(LitekartError):
+    """The store answered with something that cannot be read. After a write, it may have been done."""
+
+
+class NotOffered(LitekartError):
+    """This profile of the store's API has no such call or filter. Nothing was asked."""
 
 
 class Outcome(HubError):

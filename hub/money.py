@@ -16,8 +16,13 @@ def amount_text(amount: Decimal, currency: str) -> str:
 
     Raises decimal.InvalidOperation for what is not finite or too large.
     """
+    return f"{rounded(amount, currency):,f}"
+
+
+def rounded(amount: Decimal, currency: str) -> Decimal:
+    """The amount with the decimals of that currency, halves rounded up. Raises decimal.InvalidOperation as above."""
     if not amount.is_finite():
         raise InvalidOperation
     code = currency.upper()
     places = 0 if code in NO_CENTS else 3 if code in THREE_PLACES else 2
-    return f"{amount.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP):,f}"
+    return amount.quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)

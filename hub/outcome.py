@@ -11,7 +11,19 @@ import aiosmtplib
 import httpx
 
 from hub.connector import answer_text
-from hub.errors import HoldRoute, HubError, NotNow, Outcome, Rejected, TemplateError, TryAgain, Unavailable
+from hub.errors import (
+    BadAnswer,
+    HoldRoute,
+    HubError,
+    LitekartError,
+    NotNow,
+    Outcome,
+    Rejected,
+    TemplateError,
+    TryAgain,
+    Unavailable,
+    Unreachable,
+)
 
 WRONG_KEY = {401, 407}
 WORTH_ANOTHER_TRY = {403, 404, 408, 409, 421, 423, 425, 429}
@@ -55,16 +67,30 @@ def outcome_of(error: BaseException, now: datetime) -> Outcome:
         case aiosmtplib.SMTPException() | ConnectionError():
             return TryAgain("the connection broke before the answer; it may have arrived", destination=True)
         case HubError():
-            return _of_hub_error(error)
+            return _of_hub_error(error, now)
     return TryAgain(f"{FAULT}: {type(error).__name__}")
 
 
-def _of_hub_error(error: HubError) -> Outcome:
+def _of_hub_error(error: HubError, now: datetime) -> Outcome:
+    if isinstance(error, LitekartError):
+        return _of_litekart_error(error, now)
     if isinstance(error, Unavailable):
         return NotNow("the hub's own storage could not be used during this attempt", STORAGE_BACK_AFTER)
     if isinstance(error, TemplateError):
         return Rejected(str(error))
     return TryAgain(f"{FAULT}: {type(error).__name__}")
+
+
+def _of_litekart_error(error: LitekartError, now: datetime) -> Outcome:
+    """As the bare answer would be read: the store's API is a destination like others."""
+    if isinstance(error, Unreachable):
+        known = outcome_of(error.__cause__, now) if isinstance(error.__cause__, KNOWN) else None
+        return known or TryAgain(str(error), destination=True)
+    if error.status is None:
+        return Rejected(str(error))
+    if isinstance(error, BadAnswer) and error.status < 300:
+        return TryAgain(str(error), status=error.status, destination=True)
+    return of_status(error.status, error.said()[:EXCERPT], error.after)
 
 
 def is_fault(error: BaseException) -> bool:

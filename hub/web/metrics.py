@@ -29,7 +29,7 @@ from hub.runtime import Hub
 from hub.store import contents
 from hub.store.stats import Total, totals
 from hub.web.auth import is_loopback
-from hub.web.status import Findings, living_workers, look, routes_json
+from hub.web.status import Findings, left_at, living_workers, look, routes_json
 
 STATES = ("ok", "paused", "broken", "gone")
 OPEN_STATUSES = ("pending", "held", "dead")
@@ -71,6 +71,10 @@ MEASURES = (
     ),
     Measure("litekart_hub_waiting_for_fan_out", "gauge", (), "Events kept and not yet fanned out to routes."),
     Measure("litekart_hub_route_state", "gauge", ("route", "state"), "1 for the state that the route is in, else 0."),
+    Measure(
+        "litekart_hub_store_requests_remaining", "gauge", ("store",),
+        "Requests to the store's REST API that are left of the hour.",
+    ),
     Measure("litekart_hub_workers", "gauge", (), "Workers that have given a sign of life lately."),
     Measure("litekart_hub_redis_up", "gauge", (), "1 if Redis answers. Without it all is delivered, a little later."),
     Measure("litekart_hub_storage_ok", "gauge", (), "0 while this process would refuse a webhook for storage's sake."),
@@ -161,6 +165,9 @@ def values_of(hub: Hub, reading: Reading) -> Values:
     found = reading.findings
     return _totals(reading.totals) | _routes(hub, found) | {
         "litekart_hub_waiting_for_fan_out": [((), found.numbers.waiting)],
+        "litekart_hub_store_requests_remaining": [
+            ((name,), left_at(hub, found, name).left) for name in hub.config.stores
+        ],
         "litekart_hub_workers": [((), len(living_workers(found)))],
         "litekart_hub_redis_up": [((), found.redis is None)],
         "litekart_hub_storage_ok": [((), found.storage is None)],
