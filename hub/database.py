@@ -35,6 +35,8 @@ OUR_KEYS = "event_pkey"
 SQLITE_OWN_FAULT = {sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE}
 # The log that a long reader made grow is cut back once it has gone.
 PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"journal_size_limit={64 * 1024 * 1024}")
+# A statement for many rows is another one for each number of rows, and to read one anew takes as long as to run it.
+STATEMENTS = 1000
 POOL = 5
 # More than the server allows a statement, for a server that is not there any more to say so.
 ANSWER_WITHIN = 15.0
@@ -91,7 +93,11 @@ class Sqlite(Database):
 
 def sqlite_engine(url: URL, begin: str, *, query_only: bool = False) -> Engine:
     """An engine with one connection; `synchronous=FULL`, or a power cut loses what was answered."""
-    engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False, "timeout": 5})
+    engine = create_engine(
+        url,
+        poolclass=StaticPool,
+        connect_args={"check_same_thread": False, "timeout": 5, "cached_statements": STATEMENTS},
+    )
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, record: Any) -> None:
