@@ -243,6 +243,21 @@ async def test_a_deadlock_is_tried_once_more(shared_url: str) -> None:
         assert len(begun) == 3
 
 
+async def test_a_connection_that_broke_while_it_rested_is_replaced_unseen(
+    postgres_server: PostgresServer, shared_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with written(shared_url) as (_, database):
+
+        def backend(connection: Connection) -> int:
+            return int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+
+        first = await database.write(backend)
+        assert await database.write(backend) == first
+        await postgres_server.run(f"SELECT pg_terminate_backend({first}, 10000)")
+        monkeypatch.setattr("hub.database.RESTED", 0.0)
+        assert await database.write(backend) != first
+
+
 async def test_one_that_conflicts_again_and_again_is_trouble_for_now(shared_url: str) -> None:
     async with written(shared_url) as (writer, database):
         tries: list[int] = []

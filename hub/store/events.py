@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import chain
 from operator import attrgetter
@@ -65,8 +65,7 @@ def keep_events(connection: Connection, now: datetime, items: Sequence[NewEvent]
     """Insert what is new; count, and where it differs keep, what is a repeat. One INSERT for all."""
     events = sorted(items, key=UNIQUE)
     if is_postgres(connection):
-        for event in events:
-            refuse_unfit(event)
+        refuse_unfit(chain.from_iterable(events))
         new = run_statement(connection, INSERT_ARRAYS, tuple(map(list, zip(*events, strict=True)))).rowcount
     else:
         statement = f"{INSERT} VALUES {', '.join([ROW] * len(events))} {ONCE}"
@@ -85,9 +84,9 @@ def kept_as(connection: Connection, store: str, dedupe_key: bytes) -> str | None
     return connection.execute(query).scalar()
 
 
-def refuse_unfit(row: tuple[Any, ...]) -> None:
+def refuse_unfit(values: Iterable[Any]) -> None:
     """PostgreSQL takes no NUL: said here, so that the item is refused and not its connection."""
-    texts = "".join([value for value in row if isinstance(value, str)])
+    texts = "".join([value for value in values if isinstance(value, str)])
     # What is printable, as nearly all is, holds none; to search it takes ten times as long.
     if not texts.isprintable() and UNFIT.search(texts):
         raise ValueError("text with a control character")
