@@ -24,10 +24,11 @@ from hub.event import ONCE_BY_NATURE, Parsed, change_key, content_hash, parse
 from hub.jobs import Periodic
 from hub.litekart.profiles import camel
 from hub.receive import Incoming, new_event
+from hub.routing import takes_type
 from hub.runtime import Hub
 from hub.store import catch_up
 from hub.store.catch_up import Mark
-from hub.store.events import POLLED, Kept, NewEvent
+from hub.store.events import POLLED, Kept, NewEvent, keep_events
 from hub.stores import client_of
 
 # What is polled, what each thing of it is called, and the events that its making and its changing are.
@@ -46,12 +47,13 @@ log = structlog.get_logger()
 
 @dataclass
 class Found:
-    """What polling found: how many events by type, ids that cannot be read, and where it would not be written, those.
+    """What polling found: how many events by type; of what was new, the ids; what no event can be made of.
 
     `failed`: why a resource could not be polled.
     """
 
     events: Counter[str] = field(default_factory=Counter)
+    made: set[str] = field(default_factory=set)
     unreadable: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -121,14 +123,15 @@ async def look_back(hub: Hub, store: str, since: datetime, *, write: bool) -> Fo
             raise
         except HubError as error:
             raise CommandError(f"the {resource} of store {store} could not be read: {error}") from None
-    _tell(hub, store, found)
+    if write:
+        _tell(hub, store, found)
     return found
 
 
 def _tell(hub: Hub, store: str, found: Found) -> None:
+    hub.bells.ring("fan_out")
     if found.events:
         log.info("catch_up.found", store=store, events=dict(found.events))
-        hub.bells.ring("fan_out")
     if found.unreadable:
         log.warning("catch_up.unreadable", store=store, ids=found.unreadable[:10], count=len(found.unreadable))
 
@@ -165,11 +168,16 @@ async def leased(hub: Hub, store: str, unless_within: timedelta | None) -> Async
 async def _poll_resource(hub: Hub, store: str, resource: str, mark: Mark) -> Found:
     """One resource; what keeps it from being polled is remembered, and the others go on."""
     began, found = hub.now(), Found()
-    since = max(mark.since, mark.seen_to - hub.config.stores[store].catch_up.overlap)
+    # Stores may tell whole seconds.
+    first = mark.since.replace(microsecond=0)
+    since = max(first, mark.seen_to.replace(microsecond=0) - hub.config.stores[store].catch_up.overlap)
     try:
         async for chunk in _chunks(hub, store, resource, since, WHO):
-            found.add(await keep_new(hub, store, RESOURCES[resource], chunk, mark.since))
-            found.add(await keep_changed(hub, store, RESOURCES[resource], chunk, since))
+            new = await keep_new(hub, store, RESOURCES[resource], chunk, first)
+            found.add(new)
+            # What is new is as it was just read.
+            rest = [one for one in chunk if one.id not in new.made]
+            found.add(await keep_changed(hub, store, RESOURCES[resource], rest, since))
     except Unavailable:
         raise
     except HubError as error:
@@ -251,32 +259,58 @@ async def keep_new(
     known = await hub.database.read(lambda connection: catch_up.known_keys(connection, store, keys))
     missing = [event for event in events if event.dedupe_key not in known]
     kept = await _keep(hub, missing) if write else [Kept(event.id, False) for event in missing]
-    found.events.update(event.type for event, one in zip(missing, kept, strict=True) if not one.duplicate)
+    new = [event for event, one in zip(missing, kept, strict=True) if not one.duplicate]
+    found.events.update(event.type for event in new)
+    found.made |= {(event.entity or "").partition(":")[2] for event in new}
     return found
 
 
 async def keep_changed(hub: Hub, store: str, kind: str, things: Sequence[Any], since: datetime) -> Found:
-    """Keep the changes at `since` or later of which no event came in, for the routes that read the state."""
-    found = Found()
+    """Keep the changes at `since` or later of which no event came in, for the routes that read the state.
+
+    Where the store tells whole seconds, an event that came in during that second may be of an earlier change in it:
+    then it is looked at once more, to be sure, and counts as nothing missing.
+    """
+    found, to_be_sure = Found(), _state_is_read(hub, CHANGED.get(kind, ""))
     changed = [
         one
         for one in things
-        if kind in CHANGED and one.updated_at and one.updated_at >= since and one.updated_at != one.created_at
+        if kind in CHANGED and one.updated_at is not None and one.updated_at >= since and not _as_made(one)
     ]
     ids = [one.id for one in changed]
     came = await hub.database.read(lambda connection: catch_up.came_in(connection, store, kind, ids)) if ids else {}
-    missing = []
+    missing: list[NewEvent] = []
+    unsure: list[NewEvent] = []
     for one in changed:
-        if one.id in came and came[one.id] >= one.updated_at:
+        latest = came.get(one.id)
+        if latest is not None and latest >= surely_past(one.updated_at):
             continue
         event = _event(hub, store, CHANGED[kind], kind, one, one.updated_at)
         if event is None:
             found.unreadable.append(f"{kind}:{one.id}")
         elif not await _is_echo(hub, kind, one, event):
-            missing.append(event)
+            sure = (latest is None or latest < one.updated_at) and one.updated_at != one.created_at
+            (missing if sure else unsure).append(event)
     kept = await _keep(hub, missing)
     found.events.update(event.type for event, one in zip(missing, kept, strict=True) if not one.duplicate)
+    await asyncio.gather(*(hub.writer.put(keep_events, event) for event in unsure if to_be_sure))
     return found
+
+
+def _as_made(one: Any) -> bool:
+    """Whether it surely is as it was made: a change in the same whole second does not show."""
+    return bool(one.updated_at == one.created_at and one.updated_at.microsecond)
+
+
+def _state_is_read(hub: Hub, type: str) -> bool:
+    """Whether a route takes such events that reads the present state."""
+    routes = hub.config.routes.values()
+    return any(route.connector_class.reads_state and takes_type(route.events, type) for route in routes)
+
+
+def surely_past(moment: datetime) -> datetime:
+    """When a moment that a store tells is over: at the end of its second, where it tells whole ones."""
+    return moment if moment.microsecond else moment + timedelta(seconds=1)
 
 
 async def _is_echo(hub: Hub, kind: str, one: Any, event: NewEvent) -> bool:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     cast,
     delete,
     func,
+    literal,
     or_,
     select,
     type_coerce,
@@ -27,6 +28,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.clock import MICROSECOND, from_micros
 from hub.event import STATE_EVENTS
+from hub.models import Moment
 from hub.store import ATTEMPT, CATCH_UP, DELIVERY, EVENT, EVENT_KEY, STAT, is_postgres
 from hub.store.events import POLLED, Kept, NewEvent, keep_events
 from hub.store.stats import add_counts, hour_of
@@ -110,7 +112,7 @@ def polled(connection: Connection, now: datetime, store: str, resource: str, see
 
 def not_polled(connection: Connection, now: datetime, store: str, resource: str, error: str) -> None:
     """It could not be polled, for the reason `error`."""
-    since = func.coalesce(CATCH_UP.c.failing_since, now)
+    since = func.coalesce(CATCH_UP.c.failing_since, literal(now, Moment))
     connection.execute(_row(store, resource).values(failing_since=since, error=error))
 
 
@@ -185,7 +187,7 @@ def at_work(connection: Connection, event_id: str, moment: datetime) -> bool:
 
 @dataclass(frozen=True)
 class Polling:
-    """How a store's polling stands: `caught_up` events of the last 24 hours no webhook had brought.
+    """How a store's polling stands: `caught_up` by type of event, how many of the last 24 hours no webhook had brought.
 
     `polled_at`: all of it was polled then or later; `failing_since` with `error`: something could not be.
     """
@@ -194,19 +196,24 @@ class Polling:
     polled_at: datetime | None
     failing_since: datetime | None
     error: str | None
-    caught_up: int
+    caught_up: Mapping[str, int]
+
+    @property
+    def missing(self) -> int:
+        """How many should have come. A product changes with each sale, and of that no store says that it tells."""
+        return sum(count for type, count in self.caught_up.items() if type != "product.updated")
 
 
 def pollings(connection: Connection, now: datetime) -> dict[str, Polling]:
     """Of each store that is caught up on."""
     caught, rows = caught_up(connection, now), connection.execute(select(CATCH_UP)).all()
     return {
-        store: _polling([row for row in rows if row.store == store], caught.get(store, 0))
+        store: _polling([row for row in rows if row.store == store], caught.get(store, {}))
         for store in sorted({row.store for row in rows})
     }
 
 
-def _polling(rows: Sequence[Row[Any]], caught: int) -> Polling:
+def _polling(rows: Sequence[Row[Any]], caught: Mapping[str, int]) -> Polling:
     polled = [row.polled_at for row in rows]
     failing = sorted((row.failing_since, row.resource, row.error) for row in rows if row.failing_since is not None)
     since, resource, error = failing[0] if failing else (None, None, None)
@@ -219,8 +226,11 @@ def _polling(rows: Sequence[Row[Any]], caught: int) -> Polling:
     )
 
 
-def caught_up(connection: Connection, now: datetime) -> Mapping[str, int]:
-    """By store: how many events of the last 24 hours no webhook had brought."""
+def caught_up(connection: Connection, now: datetime) -> Mapping[str, Mapping[str, int]]:
+    """By store and type: how many events of the last 24 hours no webhook had brought."""
     count = cast(func.sum(STAT.c.count), BigInteger)
-    recent = select(STAT.c.name, count).where(STAT.c.kind == COUNTED, STAT.c.hour >= now - DAY)
-    return {name: number for name, number in connection.execute(recent.group_by(STAT.c.name))}
+    recent = select(STAT.c.name, STAT.c.label, count).where(STAT.c.kind == COUNTED, STAT.c.hour >= now - DAY)
+    found: dict[str, dict[str, int]] = {}
+    for name, label, number in connection.execute(recent.group_by(STAT.c.name, STAT.c.label)):
+        found.setdefault(name, {})[label] = number
+    return found

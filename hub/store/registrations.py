@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, func, select
+from sqlalchemy import Connection, Row, case, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from hub.models import Moment
 from hub.store import REGISTRATIONS, is_postgres
 
 
@@ -23,7 +24,7 @@ def looked_at(connection: Connection, now: datetime, store: str, ours: Mapping[s
     values: dict[str, Any] = {"ours": dict(ours), "looked_at": now, "wrong": wrong}
     before = REGISTRATIONS.c
     changed = values | {
-        "wrong_since": None if wrong is None else func.coalesce(before.wrong_since, now),
+        "wrong_since": None if wrong is None else func.coalesce(before.wrong_since, literal(now, Moment)),
         "alerted_at": None if wrong is None else case((before.wrong == wrong, before.alerted_at)),
     }
     row = insert.values(store=store, **values, wrong_since=since)

@@ -127,9 +127,13 @@ def store_reasons(found: Findings) -> Iterator[str]:
 
 
 def polling_json(one: Polling) -> dict[str, Any]:
-    """`missing_24h`: how many events had to be caught up; when all was last polled, and what is in the way."""
+    """`missing_24h`: how many events had to be caught up, and `found_24h` of which types; when, and what is in the way.
+
+    Changes of products are found and not missing.
+    """
     return {
-        "missing_24h": one.caught_up,
+        "missing_24h": one.missing,
+        "found_24h": dict(one.caught_up),
         "since": plain(one.since),
         "polled_at": plain(one.polled_at),
         "failing_since": plain(one.failing_since),
