@@ -25,7 +25,7 @@ LEVELS: list[set[str]] = [
     {"hub.litekart"},
     {"hub.jobs"},
     {"hub.runtime"},
-    {"hub.receive"},
+    {"hub.fetching", "hub.receive", "hub.stores"},
     {"hub.deliver"},
     {"hub.alerts", "hub.fan_out", "hub.keeping", "hub.replay"},
     {"hub.worker"},
