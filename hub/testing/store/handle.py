@@ -1,0 +1,103 @@
+"""What a test holds of a store double, wherever it runs: every question and every order goes over HTTP."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from hub.testing.store.faults import FaultKind
+from hub.testing.store.records import Call
+from hub.testing.store.resources import Row
+
+
+class StoreHandle:
+    """`async with StoreHandle(url) as store`: a double that listens at `url`.
+
+    Rows come as dicts in the double's names (`created_at`, `line_items`, `customer_id`), numbers as numbers.
+    RuntimeError with the reason for what the double refuses.
+    """
+
+    def __init__(self, url: str = "", *, timeout: float = 120.0) -> None:
+        self.url = url
+        self._timeout = timeout
+        self._client: httpx.AsyncClient | None = None
+
+    async def __aenter__(self) -> Self:
+        self._client = httpx.AsyncClient(base_url=self.url, timeout=self._timeout, trust_env=False)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def ask(self, verb: str, **arguments: Any) -> Any:
+        """One verb of the control surface."""
+        assert self._client is not None, "use it as `async with`"
+        response = await self._client.post(f"/_double/{verb}", json=arguments)
+        if response.status_code != 200:
+            raise RuntimeError(f"{verb}: {response.text}")
+        return response.json()["result"]
+
+    # ---- looking
+
+    async def calls(self, since: int = 0) -> list[Call]:
+        """All calls of the API, oldest first; `since`: those after that number."""
+        return await self.calls_to("*", "*", since)
+
+    async def calls_to(self, method: str, path: str, since: int = 0) -> list[Call]:
+        """The calls with that method to that path; both may hold `*`, which matches `/` too."""
+        found = await self.ask("calls", method=method, path=path, since=since)
+        return [Call(**one | {"at": datetime.fromisoformat(one["at"])}) for one in found]
+
+    async def rows(self, resource: str) -> list[Row]:
+        """All rows of a resource as they are now: products, orders, customers, inventory, webhooks, …"""
+        found: list[Row] = await self.ask("state", resource=resource)
+        return found
+
+    async def row(self, resource: str, id: str) -> Row:
+        """One row by its id, an order also by its number, a product by its slug."""
+        found: Row = await self.ask("state", resource=resource, id=id)
+        return found
+
+    async def token(self, person: str, seconds: float = 3600.0) -> str:
+        """A JWT for a customer or user, by id."""
+        return str(await self.ask("token", person=person, seconds=seconds))
+
+    # ---- arranging
+
+    async def fail(
+        self,
+        method: str = "*",
+        path: str = "*",
+        *,
+        kind: FaultKind = "status",
+        times: int | None = 1,
+        status: int = 500,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        wait: float = 0.0,
+        **more: Any,
+    ) -> None:
+        """The next `times` calls (None: all) with that method to that path meet a fault; see `Fault`."""
+        rule = {"kind": kind, "times": times, "status": status, "body": body, "headers": dict(headers or {})}
+        await self.ask("fail", method=method, path=path, wait=wait, **rule, **more)
+
+    async def heal(self) -> None:
+        """No more faults."""
+        await self.ask("heal")
+
+    async def configure(self, **settings: Any) -> None:
+        """Other settings from now on; see `StoreSettings`. The profile and the seeded data stay."""
+        await self.ask("configure", **settings)
+
+    async def refill(self) -> None:
+        """Everybody's budget of requests begins anew."""
+        await self.ask("refill")
+
+    async def reset(self) -> None:
+        """As at its start: data, settings, budget; no records, no faults."""
+        await self.ask("reset")
