@@ -131,9 +131,15 @@ def event_of(row: Row[Any] | Any) -> Event:
 
 
 def context_of(
-    hub: Hub, line: Line, delivery: Row[Any] | Any, attempt: int, event: Event, fetched: Fetched = NOTHING
+    hub: Hub,
+    line: Line,
+    delivery: Row[Any] | Any,
+    attempt: int,
+    event: Event,
+    fetched: Fetched = NOTHING,
+    newer_than: datetime | None = None,
 ) -> Context:
-    """What the connector gets for this attempt."""
+    """What the connector gets for this attempt. `newer_than`: when what it reads of the store was asked, at least."""
     key = delivery_key(delivery)
     released = None
     if delivery.released_at is not None:
@@ -153,7 +159,7 @@ def context_of(
         # Bound at its first use: few connectors have something to say.
         log=structlog.get_logger(route=line.name, delivery=delivery.id),
         now=hub.now,
-        litekart=client_of(hub, delivery.store, who=f"route:{line.name}", newer_than=asked_after(event, delivery)),
+        litekart=client_of(hub, delivery.store, who=f"route:{line.name}", newer_than=newer_than),
         fetched=fetched.objects,
         admin_url=admin_link(hub.config.stores.get(delivery.store), event),
         public_url=hub.config.server.public_url,
@@ -198,8 +204,9 @@ async def _try(hub: Hub, line: Line, claim: Claim, spent: Exchange) -> Receipt |
     event = event_of(claim.delivery)
     try:
         async with asyncio.timeout(line.timeout):
-            fetched = await fetched_for(hub, line, claim.delivery, event)
-            ctx = context_of(hub, line, claim.delivery, claim.attempt, event, fetched)
+            since = asked_after(event, claim.delivery)
+            fetched = await fetched_for(hub, line, claim.delivery, event, since)
+            ctx = context_of(hub, line, claim.delivery, claim.attempt, event, fetched, since)
             exchange.set(spent)
             await line.ready(ctx)
             result = await line.connector.deliver(event, ctx)
@@ -223,7 +230,7 @@ def asked_after(event: Event, delivery: Row[Any] | Any) -> datetime:
     return max(event.received_at, delivery.last_repeat_at or event.received_at)
 
 
-async def fetched_for(hub: Hub, line: Line, delivery: Row[Any] | Any, event: Event) -> Fetched:
+async def fetched_for(hub: Hub, line: Line, delivery: Row[Any] | Any, event: Event, since: datetime) -> Fetched:
     """What the route fetches for the event. Raises the outcome that a condition on it has, or a TemplateError.
 
     What a person sent or released is not judged, as nowhere.
@@ -231,7 +238,6 @@ async def fetched_for(hub: Hub, line: Line, delivery: Row[Any] | Any, event: Eve
     route = line.route
     if not route.fetches or event.store == RESERVED_STORE:
         return NOTHING
-    since = asked_after(event, delivery)
     client = client_of(hub, event.store, who=f"route:{line.name}")
     # No part of the attempt's record, which shows what was said to the destination.
     exchange.set(Exchange())
