@@ -147,6 +147,15 @@ class Network(Section):
     )
 
 
+class StoreRate(Section):
+    """How many requests an hour the hub may send to a shop's REST API."""
+
+    limit: int = Field(1000, ge=1, le=1_000_000, description="Requests an hour, until the shop itself says how many.")
+    reserve: float = Field(
+        10, ge=0, lt=100, description="The part, in percent, that background work leaves to deliveries."
+    )
+
+
 class Store(Section):
     """One Litekart shop."""
 
@@ -158,6 +167,15 @@ class Store(Section):
         None,
         description="Where its admin shows an order, such as https://shop.example/admin/orders/{id}, for links in"
         " messages; with {kind} (orders, products, customers) also the others. Null: no links.",
+    )
+    profile: Literal["seed", "v2"] = Field(
+        "seed", description="Its REST API: seed as the platform's page tells it, v2 as the live platform has it."
+    )
+    store_id: str | None = Field(
+        None, pattern=r"^[!-~]{1,200}$", description="With v2: the shop's id, for the header x-litekart-store."
+    )
+    rate: StoreRate = Field(
+        default_factory=StoreRate, description="How many requests an hour its REST API takes from the hub."
     )
     webhook_secrets: tuple[WebhookSecret, ...] = Field(
         min_length=1,

@@ -31,6 +31,7 @@ STAT = table(models.Stat)
 WORKER = table(models.Worker)
 ALERT = table(models.Alert)
 SESSION = table(models.Session)
+STORE_BUDGET = table(models.StoreBudget)
 SCHEMA_VERSION = table(models.SchemaVersion)
 
 

@@ -15,7 +15,7 @@ LEVELS: list[set[str]] = [
     {"hub.language", "hub.yamlfile"},
     {"hub.problems"},
     {"hub.config"},
-    {"hub.disk", "hub.example", "hub.models", "hub.schedule"},
+    {"hub.disk", "hub.example", "hub.hour", "hub.models", "hub.schedule"},
     {"hub.database", "hub.logs"},
     {"hub.migrations", "hub.writer"},
     {"hub.store"},
