@@ -13,7 +13,7 @@ import httpx
 import typer
 from typer.exceptions import TyperException
 
-from hub.commands import acting, beginning, checking, keeping, looking, people, running, sending, stores
+from hub.commands import acting, beginning, checking, doubles, keeping, looking, people, running, sending, stores
 from hub.commands.asking import AsJson
 from hub.commands.output import complain, say, show_json, show_table
 from hub.config import CONNECTORS, config_schema, find_connector
@@ -118,6 +118,7 @@ app.command("demo")(running.demo)
 app.command("catch-up")(stores.catch_up)
 store.command("connect")(stores.connect)
 store.command("watch")(stores.watch)
+app.command("store-double")(doubles.store_double)
 refused.callback()(looking.refused)
 refused.command("accept")(acting.accept)
 database.command("upgrade")(running.db_upgrade)

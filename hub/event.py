@@ -58,6 +58,12 @@ SEARCH_FIELDS: dict[str, tuple[str, ...]] = {
     "sku": ("sku",),
     "payment": ("paymentId", "payment_id", "transactionId"),
 }
+# Whose ids lead to the objects that a route can fetch, and the fields they stand in.
+OBJECT_FIELDS: dict[str, tuple[str, ...]] = {
+    "order": ("orderId", "order_id"),
+    "customer": ("customerId", "customer_id", "userId", "user_id"),
+    "product": ("productId", "product_id"),
+}
 LINES = ("lineItems", "line_items", "items")
 MOST_LINES = 100
 
@@ -209,6 +215,25 @@ def id_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+
+
+def object_ids(entity: str | None, data: dict[str, Any]) -> dict[str, str]:
+    """The ids of the order, customer and product that an event names, by these words; those it does not are not there.
+
+    `entity` is the event's, and counts also where its body was dropped. An id that is none the hub would take
+    (too long, with controls) is left out.
+    """
+    found = {name: _object_id(name, entity, data) for name in OBJECT_FIELDS}
+    return {name: value for name, value in found.items() if value and len(value) <= LONGEST_ID and is_clean(value)}
+
+
+def _object_id(name: str, entity: str | None, data: dict[str, Any]) -> str:
+    noun, _, about = (entity or "").partition(":")
+    if noun == name:
+        return about
+    nested = data.get(name)
+    inside = id_text(nested.get("id")) if isinstance(nested, dict) else ""
+    return next((value for field in OBJECT_FIELDS[name] if (value := id_text(data.get(field)))), inside)
 
 
 def content_hash(parsed: Parsed) -> bytes:

@@ -25,7 +25,7 @@ from sqlmodel import Field, SQLModel
 
 from hub.clock import from_micros, to_micros
 
-SCHEMA = "0004"
+SCHEMA = "0005"
 
 UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 LONGEST_TEXT = 2_000
@@ -378,6 +378,25 @@ class Worker(SQLModel, table=True):
     id: str = Field(primary_key=True)
     started_at: datetime = moment()
     seen_at: datetime = moment()
+
+
+class StoreBudget(SQLModel, table=True):
+    """A store's hour of requests, which all processes share; hub.hour says what the columns mean.
+
+    `held`: what each process may still send, and when it said so, in microseconds. `spent`: how many, by who sent them.
+    """
+
+    __tablename__ = "store_budget"
+    store: str = Field(primary_key=True)
+    number: int = 0
+    allowed: int | None = None
+    ends_at: datetime | None = moment(default=None)
+    told: bool = False
+    refused: bool = False
+    given: int = 0
+    remaining: int | None = None
+    held: Any = Field(default=None, sa_column=Column(Json))
+    spent: Any = Field(default=None, sa_column=Column(Json))
 
 
 class SchemaVersion(SQLModel, table=True):

@@ -8,7 +8,7 @@ from typing import Any
 from hub.config import RESERVED_STORE, Config, Route
 from hub.connector import Event
 from hub.errors import TemplateError
-from hub.language import condition_names
+from hub.language import Condition, condition_names
 from hub.sandbox import shortened
 
 OWN_EVENTS = f"{RESERVED_STORE}."
@@ -74,11 +74,21 @@ def _why_not(route: Route, event: Event, names: Mapping[str, Any]) -> str | None
         return "event: the hub's own events go only to the routes named for them"
     if not takes_type(route.events, event.type):
         return f"event: {', '.join(route.events)}"
-    condition = route.condition
+    # What names objects of the store is judged in the delivery, when they are fetched.
+    return None if route.judged_later else unmet(route.condition, names)
+
+
+def unmet(condition: Condition | None, names: Mapping[str, Any]) -> str | None:
+    """Why the condition does not let it through, with the fields' values, or None. Raises TemplateError."""
     if condition is None or condition.holds(names):
         return None
     values, source = condition.explain(names), shortened(condition.source, SOURCE_SHOWN)
     return f"when: {values} ({source})" if values else f"when: {source}"
+
+
+def judged_text(condition: Condition) -> str:
+    """Of a condition on fetched objects, when it is judged."""
+    return f"its condition names the store's {' and '.join(sorted(condition.fetched))}, so it is judged at delivery"
 
 
 @lru_cache(maxsize=4096)

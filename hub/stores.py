@@ -15,6 +15,7 @@ from hub.clock import system_time
 from hub.config import RESERVED_STORE, Config
 from hub.errors import Rejected
 from hub.litekart import MAX_ANSWER, Budget, Litekart
+from hub.litekart.budget import SharedBudget
 from hub.runtime import Hub
 
 TIMEOUT = 30.0
@@ -48,12 +49,14 @@ def client_of(
 
 
 def _opened(hub: Hub, store: str) -> Litekart | NoClient:
-    """A client over connections of its own; both are closed with the hub."""
+    """A client over connections and a budget of its own; all are closed with the hub, the budget last."""
     if key_missing(hub.config, store):
         return made(hub.config, store, None)
+    budget = SharedBudget(store, hub.config.stores[store].rate, hub.writer, hub.clock, hub.worker_id)
+    hub.closing.push_async_callback(budget.close)
     http = open_client(Guard(hub.config.network.allow), timeout=TIMEOUT, max_answer=MAX_ANSWER)
     hub.closing.push_async_callback(http.aclose)
-    client = made(hub.config, store, http, clock=hub.now)
+    client = made(hub.config, store, http, budget=budget, clock=hub.now)
     assert isinstance(client, Litekart)
     hub.closing.push_async_callback(client.aclose)
     return client
@@ -79,4 +82,14 @@ def made(
         return NoClient(f"stores.{store}.api_key is not set, and without it the store cannot be asked")
     settings = config.stores[store]
     assert settings.api_key is not None
-    return Litekart(settings.api_key, settings.url, http=http, budget=budget, retries=0, who=who, clock=clock)
+    return Litekart(
+        settings.api_key,
+        settings.url,
+        profile=settings.profile,
+        store_id=settings.store_id,
+        http=http,
+        budget=budget,
+        retries=0,
+        who=who,
+        clock=clock,
+    )

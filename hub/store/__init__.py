@@ -33,6 +33,7 @@ CATCH_UP = table(models.CatchUp)
 REGISTRATIONS = table(models.Registrations)
 ALERT = table(models.Alert)
 SESSION = table(models.Session)
+STORE_BUDGET = table(models.StoreBudget)
 SCHEMA_VERSION = table(models.SchemaVersion)
 
 

@@ -22,7 +22,7 @@ async def calling(
 
 
 async def got(client: httpx.AsyncClient, path: str, **query: Any) -> Any:
-    """The JSON of a GET that succeeds."""
-    response = await client.get(path, params=query)
+    """The JSON of a GET that succeeds; `query` beside what the path has of one."""
+    response = await client.get(httpx.URL(path).copy_merge_params(query))
     assert response.status_code == 200, response.text
     return response.json()

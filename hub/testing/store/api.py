@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from hub.testing.store.access import ALLOWED, NOBODY, Access, Budget, Who, identify
 from hub.testing.store.errors import ApiError, Problem
+from hub.testing.store.happenings import written
 from hub.testing.store.profiles import Page, encoded, sorted_rows
 from hub.testing.store.resources import RESOURCES, SELLABLE, Resource, Row, kept, problems_of
 from hub.testing.store.shop import Shop
@@ -143,7 +144,7 @@ def listing(resource: str, style: str = "", **where: Any) -> Work:
 
     def work(asked: Asked) -> Done:
         rows = list(asked.state.rows(resource, **where, **_own(asked, resource)))
-        return Done(_listed(asked, resource, rows, style))
+        return Done(listed(asked, resource, rows, style))
 
     return work
 
@@ -152,7 +153,8 @@ def _own(asked: Asked, resource: str) -> dict[str, Any]:
     return {OWNERS[resource]: asked.who.id} if asked.who.role == "customer" and resource in OWNERS else {}
 
 
-def _listed(asked: Asked, resource: str, rows: Iterable[Row], style: str = "") -> Any:
+def listed(asked: Asked, resource: str, rows: Iterable[Row], style: str = "") -> Any:
+    """The body of a list of these rows."""
     profile, settings = asked.shop.profile, asked.shop.settings
     tests = list(profile.filters(asked.state, resource, asked.query))
     found = [row for row in rows if all(test(row) for test in tests)]
@@ -184,14 +186,15 @@ def created(resource: str) -> Work:
     def work(asked: Asked) -> Done:
         body = asked.read(RESOURCES[resource], creating=True)
         row = MAKERS.get(resource, functools.partial(_plain_row, resource))(asked, body)
+        written(asked.shop, resource, row, True, row, ())
         return _done(asked, resource, row, "created", asked.shop.profile.created)
 
     return work
 
 
 def _plain_row(resource: str, asked: Asked, body: Row) -> Row:
-    defaults = DEFAULTS.get(resource, {})
-    return asked.state.add(resource, dict.fromkeys(RESOURCES[resource].fields) | defaults | body)
+    fields = [name for name, kind in RESOURCES[resource].fields.items() if kind != "password"]
+    return asked.state.add(resource, dict.fromkeys(fields) | DEFAULTS.get(resource, {}) | body)
 
 
 DEFAULTS: dict[str, Row] = {
@@ -271,11 +274,13 @@ def changed(resource: str, slot: str = "id") -> Work:
     def work(asked: Asked) -> Done:
         row = asked.find(resource, asked.path[slot])
         body = asked.read(RESOURCES[resource], creating=False)
-        stock = body.pop("stock", None)
+        before, stock, fell = dict(row), body.pop("stock", None), []
         if stock is not None:
-            asked.state.set_stock(_shelf_of(asked.state, resource, row), stock)
+            shelf = _shelf_of(asked.state, resource, row)
+            fell = [shelf] if asked.state.set_stock(shelf, stock) else []
         if body or stock is None:
             asked.state.change(resource, row, body)
+        written(asked.shop, resource, row, False, before, fell)
         return _done(asked, resource, row, "updated")
 
     return work

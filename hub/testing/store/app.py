@@ -1,5 +1,6 @@
 """The double as one ASGI app: the profile's API, gzip, faults and records around it, the control surface beside it."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
@@ -13,6 +14,7 @@ from starlette.responses import Response
 from hub.testing.store.api import respond
 from hub.testing.store.control import control_routes
 from hub.testing.store.errors import ApiError
+from hub.testing.store.live import live
 from hub.testing.store.routes import routes_of
 from hub.testing.store.shop import Shop
 from hub.testing.store.watching import Watched
@@ -28,8 +30,14 @@ def create_app(shop: Shop) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def alive(app: Starlette) -> AsyncIterator[None]:
-        async with shop.open():
+        await shop.sender.open()
+        living = asyncio.create_task(live(shop))
+        try:
             yield
+        finally:
+            living.cancel()
+            await asyncio.gather(living, return_exceptions=True)
+            await shop.sender.close()
 
     return Starlette(
         routes=[*control_routes(shop), *routes_of(shop)],

@@ -15,10 +15,15 @@ from starlette.routing import Route
 from hub.testing.store.access import Role, make_token
 from hub.testing.store.errors import ApiError
 from hub.testing.store.faults import Fault
+from hub.testing.store.happenings import HAPPENINGS
 from hub.testing.store.profiles import encoded
 from hub.testing.store.records import shown
+from hub.testing.store.sending import Target, reserialised, restamped
 from hub.testing.store.shop import Shop
 
+CHANGES: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes, "reserialised": reserialised, "restamped": restamped, "forged": bytes,
+}  # fmt: skip
 Verb = Callable[..., Any | Awaitable[Any]]
 
 
@@ -45,8 +50,8 @@ class Control:
     def configure(self, **changes: Any) -> None:
         self._shop.configure(changes)
 
-    def reset(self) -> None:
-        self._shop.reset()
+    async def reset(self) -> None:
+        await self._shop.reset()
 
     def refill(self) -> None:
         self._shop.limiter.reset()
@@ -56,6 +61,44 @@ class Control:
         customer = person in state.tables["customers"]
         role: Role = "customer" if customer else state.find("users", person)["role"]
         return make_token(person, role, self._shop.settings.token_secret, seconds)
+
+    def sent(self, event: str | None = None) -> Any:
+        return [shown(one) for one in self._shop.records.sent if event in (None, one.event)]
+
+    async def happen(self, what: str, wait: bool = True, **arguments: Any) -> Any:
+        if what not in HAPPENINGS:
+            raise ValueError(f"there is no {what}; there are {', '.join(HAPPENINGS)}")
+        made = HAPPENINGS[what](self._shop, **arguments)
+        if wait:
+            await self._shop.sender.settled()
+        return made
+
+    async def send(self, event: str, data: Any, wait: bool = True) -> None:
+        self._shop.send(event, data)
+        if wait:
+            await self._shop.sender.settled()
+
+    async def resend(self, number: int, change: str = "") -> Any:
+        known = next((one for one in self._shop.records.sent if one.number == number), None)
+        if known is None or change not in CHANGES:
+            raise ValueError(f"no webhook has the number {number}, or {change} is none of {', '.join(CHANGES)}")
+        secret = self._shop.settings.secret
+        if known.webhook:
+            secret = self._shop.state.find("webhooks", known.webhook)["password"] or ""
+        body = CHANGES[change](known.body.encode())
+        again = self._shop.sender.post(
+            self._shop.records, Target(known.url, secret, known.webhook), change or "repeat", known.event, body,
+            self._shop.settings.travel,
+        )  # fmt: skip
+        await self._shop.sender.settled()
+        return shown(again)
+
+    async def settle(self) -> None:
+        await self._shop.sender.settled()
+
+    async def release(self) -> None:
+        self._shop.sender.release(self._shop.settings.travel)
+        await self._shop.sender.settled()
 
 
 def control_routes(shop: Shop) -> list[Route]:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import httpx
 
 from hub.testing.store.faults import FaultKind
-from hub.testing.store.records import Call
+from hub.testing.store.records import Call, Sent
 from hub.testing.store.resources import Row
 
 
@@ -66,6 +66,75 @@ class StoreHandle:
     async def token(self, person: str, seconds: float = 3600.0) -> str:
         """A JWT for a customer or user, by id."""
         return str(await self.ask("token", person=person, seconds=seconds))
+
+    async def sent(self, event: str | None = None) -> list[Sent]:
+        """All webhooks, or those of one event: sent, answered, lost. Copies are records of their own."""
+        found = await self.ask("sent", event=event)
+        return [Sent(**one | {"at": datetime.fromisoformat(one["at"])}) for one in found]
+
+    # ---- what happens; each returns once its webhooks were answered or given up
+
+    async def happen(self, what: str, **arguments: Any) -> Any:
+        """One of `hub.testing.store.happenings`, by name; `wait=False` does not wait for its webhooks."""
+        return await self.ask("happen", what=what, **arguments)
+
+    async def place_order(self, **arguments: Any) -> Row:
+        """`customer_id`, `items` (`{sku, quantity}` each), and fields of the order."""
+        return dict(await self.happen("place_order", **arguments))
+
+    async def pay(self, order_id: str, **arguments: Any) -> Row:
+        """The payment; `amount` where it is not all that is due."""
+        return dict(await self.happen("pay", order_id=order_id, **arguments))
+
+    async def update(self, order_id: str, **changes: Any) -> Row:
+        """The order with these fields, or with the next status."""
+        return dict(await self.happen("update", order_id=order_id, **changes))
+
+    async def cancel(self, order_id: str, **arguments: Any) -> Row:
+        """The order; `reason` becomes its comment."""
+        return dict(await self.happen("cancel", order_id=order_id, **arguments))
+
+    async def register_customer(self, **fields: Any) -> Row:
+        return dict(await self.happen("register_customer", **fields))
+
+    async def create_product(self, **fields: Any) -> Row:
+        return dict(await self.happen("create_product", **fields))
+
+    async def change_product(self, product_id: str, **fields: Any) -> Row:
+        return dict(await self.happen("change_product", product_id=product_id, **fields))
+
+    async def sell(self, sku: str, quantity: int = 1, **arguments: Any) -> Row:
+        """The inventory row after so many were sold over the counter."""
+        return dict(await self.happen("sell", sku=sku, quantity=quantity, **arguments))
+
+    async def restock(self, sku: str, stock: int, **arguments: Any) -> Row:
+        """The inventory row with so many in stock."""
+        return dict(await self.happen("restock", sku=sku, stock=stock, **arguments))
+
+    async def sequence(self, **arguments: Any) -> Row:
+        """An order, placed, paid, updated and cancelled, or of these what `steps` names."""
+        return dict(await self.happen("sequence", **arguments))
+
+    async def burst(self, count: int, **arguments: Any) -> list[Row]:
+        """So many orders at once, `together` webhooks under way at a time."""
+        return list(await self.happen("burst", count=count, **arguments))
+
+    async def send(self, event: str, data: Any, wait: bool = True) -> None:
+        """A webhook about nothing that happened: an unknown event, odd data."""
+        await self.ask("send", event=event, data=data, wait=wait)
+
+    async def resend(self, number: int, change: str = "") -> Sent:
+        """A webhook once more, byte for byte or `reserialised`, `restamped` or `forged`."""
+        again = await self.ask("resend", number=number, change=change)
+        return Sent(**again | {"at": datetime.fromisoformat(again["at"])})
+
+    async def release(self) -> None:
+        """Sends, in any order, what `Travel.shuffle` has gathered."""
+        await self.ask("release")
+
+    async def settle(self) -> None:
+        """Returns once every webhook on its way was answered or given up."""
+        await self.ask("settle")
 
     # ---- arranging
 

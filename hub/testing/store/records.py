@@ -33,8 +33,9 @@ class Call:
 class Sent:
     """One webhook on its way: `kind` is first, repeat, reserialised, restamped or forged.
 
-    `status` is the answer's, `error` the reason where there was none. `lost`: nobody has taken it, or it was
-    never sent (then `attempts` is 0).
+    `entity` is an id, for `inventory.low` a SKU; `webhook` the registration, if it went to one. `status` is the
+    answer's, `error` the reason where there was none. `lost`: nobody has taken it, or it was never sent (then
+    `attempts` is 0).
     """
 
     number: int
@@ -44,6 +45,7 @@ class Sent:
     url: str
     body: str
     signature: str
+    webhook: str | None
     at: datetime
     attempts: int = 0
     status: int | None = None

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from hub.testing.store.errors import Problem
 
-Kind = Literal["text", "email", "number", "whole", "flag", "moment", "list", "object", "url"]
+Kind = Literal["text", "email", "number", "whole", "flag", "moment", "list", "object", "url", "password"]
 Row = dict[str, Any]
 
 EMAIL = re.compile(r"[^@\s]+@[^@\s.]+\.[^@\s]+")
@@ -67,7 +67,7 @@ _ALL = (
     ),
     Resource("customers", "cus", PERSON, ("email",), ("email",)),
     Resource("carts", "crt", {"customer_id": "text", "line_items": "list", "coupon_code": "text"}),
-    Resource("users", "usr", PERSON | {"role": "text"}, ("email",), ("email",)),
+    Resource("users", "usr", PERSON | {"role": "text", "password": "password"}, ("email",), ("email",)),
     Resource("categories", "category", SHELF | {"parent_id": "text"}, ("name",), ("slug",), public=True),
     Resource("brands", "brd", SHELF, ("name",), ("slug",), public=True),
     Resource(
@@ -133,6 +133,8 @@ def _problem(kind: Kind, value: Any) -> str | None:
             return None if isinstance(value, str) else "must be text"
         case "email":
             return None if isinstance(value, str) and EMAIL.fullmatch(value) else "format is invalid"
+        case "password":
+            return None if isinstance(value, str) and len(value) >= 8 else "must be at least 8 characters"
         case "url":
             web = isinstance(value, str) and value.startswith(("http://", "https://"))
             return None if web else "must be a web address"
@@ -156,8 +158,9 @@ def moment_of(value: Any) -> datetime | None:
 
 
 def kept(resource: Resource, body: Mapping[str, Any]) -> Row:
-    """What a body writes: the fields that there are, money as Decimal, moments aware."""
-    return {name: _kept(resource.fields[name], value) for name, value in body.items() if name in resource.fields}
+    """What a body writes: the fields that there are, money as Decimal, moments aware. Passwords are not kept."""
+    fields = {name: kind for name, kind in resource.fields.items() if kind != "password"}
+    return {name: _kept(fields[name], value) for name, value in body.items() if name in fields}
 
 
 def _kept(kind: Kind, value: Any) -> Any:

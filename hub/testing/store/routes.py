@@ -15,6 +15,7 @@ from hub.testing.store.api import (
     change_settings,
     changed,
     created,
+    listed,
     listing,
     only_settings,
     removed,
@@ -108,6 +109,7 @@ def v2_management() -> Iterator[Entry]:
     yield "PATCH", "/api/admin/settings", "write", change_settings
     yield "GET", "/api/admin/warehouse", "read", listing("warehouses")
     yield "POST", "/api/admin/warehouse", "write", _new_warehouse
+    yield "GET", "/api/admin/webhooks/history", "read", _history
     for name in ("orders", "products", "inventory", "coupons", "pages", "blogs", "webhooks"):
         yield from _collection(f"/api/admin/{name}", name, "read", "pages" if name == "blogs" else "")
 
@@ -137,6 +139,13 @@ def _new_variant(asked: Asked) -> Done:
 def _user_tags(asked: Asked) -> Done:
     tags = sorted({tag for row in asked.state.rows("customers") for tag in row["tags"]})
     return Done({"count": len(tags), "data": tags})
+
+
+def _history(asked: Asked) -> Done:
+    """Fired webhooks as the live API lists them: by the registration's own fields, without payload or status."""
+    table = asked.state.tables["webhooks"]
+    rows = [table[one.webhook] | {"created_at": one.at} for one in asked.shop.records.sent if one.webhook in table]
+    return Done(listed(asked, "webhooks", rows))
 
 
 def _person(work: Callable[[str], Work]) -> Work:

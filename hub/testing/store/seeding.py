@@ -42,7 +42,7 @@ def _shop(state: State, settings: StoreSettings, began: datetime) -> None:
         "country_code": "IE",
     })  # fmt: skip
     for number, role in enumerate(("admin", "admin", "vendor", "vendor", "vendor")):
-        state.add("users", at | _person(state, f"{role}{number}@example.test") | {"role": role})
+        state.add("users", at | new_person(state, f"{role}{number}@example.test") | {"role": role})
     for number, code in enumerate(words.COUPONS):
         state.add("coupons", at | {
             "code": code, "type": ("TOTAL", "USER", "BOGO")[number % 3], "value": Decimal(5 * (number + 1)),
@@ -54,11 +54,16 @@ def _shop(state: State, settings: StoreSettings, began: datetime) -> None:
                 "title": title, "slug": slug_of(title), "content": f"<p>{title}, in a few words.</p>",
                 "status": "published", "created_at": began + timedelta(days=number),
             })  # fmt: skip
-    for event in EVENT_TYPES if settings.webhooks else ():
-        state.add("webhooks", at | {
-            "url": settings.webhooks, "password": settings.secret, "name": event, "description": "", "event": event,
-            "rank": 0, "active": True,
-        })  # fmt: skip
+    if settings.profile == "v2" and settings.webhooks:
+        register(state, settings.webhooks, settings.secret, created_at=began)
+
+
+def register(state: State, url: str, secret: str, **more: Any) -> None:
+    """A webhook registration for each of the eight events."""
+    for event in EVENT_TYPES:
+        state.add("webhooks", {
+            "url": url, "password": secret, "name": event, "description": "", "event": event, "rank": 0, "active": True,
+        } | more)  # fmt: skip
 
 
 def _categories(state: State, began: datetime) -> list[Row]:
@@ -101,7 +106,8 @@ def _product(state: State, number: int, categories: list[Row], brands: list[Row]
     state.add_product(row)
 
 
-def _person(state: State, email: str) -> Row:
+def new_person(state: State, email: str) -> Row:
+    """A shopper, or whoever else, without an address."""
     return {
         "first_name": state.random.choice(words.FIRST_NAMES), "last_name": state.random.choice(words.LAST_NAMES),
         "email": email, "phone": f"+4915{state.random.randrange(10**8):08}", "active": True, "status": "active",
@@ -110,7 +116,7 @@ def _person(state: State, email: str) -> Row:
 
 
 def _customer(state: State, number: int, began: datetime) -> Row:
-    person = _person(state, f"customer{number + 1}@example.test")
+    person = new_person(state, f"customer{number + 1}@example.test")
     city, region, code, country = state.random.choice(words.CITIES)
     street = f"{state.random.randrange(1, 99)} {state.random.choice(words.STREETS)}"
     address = {

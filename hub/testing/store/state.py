@@ -152,12 +152,14 @@ class State:
 
     def shelf(self, sku: str) -> Row:
         """The inventory row of a SKU, or of a variant's or a simple product's id. ApiError 404."""
-        for row in self.rows("inventory"):
-            if sku in (row["sku"], row["variant_id"], row["id"]):
-                return row
-        for row in self.rows("inventory", product_id=sku):
-            return row
-        raise ApiError(404, f"Nothing is sold as {sku}")
+        found = self.sold_as(sku) or next(self.rows("inventory", product_id=sku), None)
+        if found is None:
+            raise ApiError(404, f"Nothing is sold as {sku}")
+        return found
+
+    def sold_as(self, sku: str) -> Row | None:
+        """The inventory row of a SKU or a variant's id, if it is still sold."""
+        return next((row for row in self.rows("inventory") if sku in (row["sku"], row["variant_id"])), None)
 
     def set_stock(self, shelf: Row, stock: int) -> bool:
         """The stock of an inventory row, its variant and its product. True where it fell through the threshold."""
