@@ -28,8 +28,8 @@ class Keeper(StoreApi):
 
     def settings(self, **more: Any) -> Json:
         """How a hub's config names it."""
-        profile = self.shop.settings.profile
-        own = {"url": self.url, "api_key": API_KEY, "webhook_secrets": [SECRET], "profile": profile}
+        profile, secret = self.shop.settings.profile, self.shop.settings.secret
+        own = {"url": self.url, "api_key": API_KEY, "webhook_secrets": [secret], "profile": profile}
         return own | {"store_id": STORE_ID, "rate": {"limit": PLENTY}} | more
 
     async def day(self) -> None:
