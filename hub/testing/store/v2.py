@@ -127,6 +127,9 @@ class V2(Profile):
     def own_field(self, resource: str, name: str) -> str:
         return own_name(resource, name)
 
+    def shown_field(self, resource: str, name: str) -> str:
+        return shown_name(resource, name)
+
     def selected(self, shown: Row, query: Query) -> Row:
         return shown
 
