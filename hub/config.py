@@ -24,6 +24,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     PrivateAttr,
     SerializeAsAny,
     StringConstraints,
@@ -32,6 +33,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import CoreSchema
 
 from hub.connector import Connector, Secret, Template
 from hub.errors import ConfigError, TemplateError
@@ -120,6 +122,9 @@ def _admin_url(pattern: str) -> str:
 WebUrl = Annotated[str, AfterValidator(_web_url)]
 WebhookSecret = Annotated[Secret, AfterValidator(_long_enough)]
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+LEAST_OVERLAP = timedelta(minutes=5)
+# An hour's spent budget is no failure yet.
+LEAST_FAILING = timedelta(minutes=90)
 
 
 class Section(BaseModel):
@@ -145,6 +150,34 @@ class Network(Section):
     allow: tuple[Annotated[str, AfterValidator(_reachable)], ...] = Field(
         (), description="Private addresses that connectors may reach: host:port, * for any port."
     )
+
+
+class CatchUp(Section):
+    """How webhooks that never came are found: by polling the store."""
+
+    every: Annotated[Duration, _between(SECOND, timedelta(days=1))] | None = Field(
+        "10m", validate_default=True,
+        description="How often the store's orders, products and customers are polled; null (as catch_up: off): never.",
+    )  # fmt: skip
+
+    @model_validator(mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        return {"every": None} if value == "off" else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler.resolve_ref_schema(handler(schema)) | {"type": ["object", "string"], "pattern": "^off$"}
+
+    @property
+    def overlap(self) -> timedelta:
+        """How far each poll looks back beyond the one before: what a store shows late is still found."""
+        return max(2 * self.every, LEAST_OVERLAP) if self.every is not None else LEAST_OVERLAP
+
+    @property
+    def failing_after(self) -> timedelta:
+        """For how long polling may fail before it is worth telling."""
+        return max(3 * self.every, LEAST_FAILING) if self.every is not None else LEAST_FAILING
 
 
 class StoreRate(Section):
@@ -184,8 +217,18 @@ class Store(Section):
     event_id_field: str | None = Field(
         None, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$",
         description="A field of the webhook's body that holds an id of its own, if the shop sends one; tells repeats."
-        " With another field set, what came before is new once more.",
+        " With another field set, what came before is new once more. What happens once by nature (order.placed,"
+        " product.created, customer.registered) goes without it while the store is caught up on.",
     )  # fmt: skip
+    catch_up: CatchUp = Field(
+        default_factory=CatchUp,
+        description="Finds by polling what no webhook brought, beginning when it is first on; needs the API key.",
+    )
+
+    @property
+    def catches_up(self) -> bool:
+        """Whether the store is polled for what no webhook brought."""
+        return self.api_key is not None and self.catch_up.every is not None
 
     def admin_link(self, kind: str, id: str) -> str | None:
         """Where its admin shows the `order`, `product` or `customer` of that id; None where the config does not say."""

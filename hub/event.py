@@ -256,6 +256,16 @@ def dedupe_key(parsed: Parsed, body: bytes, id_field: str | None = None) -> byte
     return b"t" + moment + hashlib.sha256(body).digest()[:24]
 
 
+def change_key(parsed: Parsed) -> bytes:
+    """The key of a change that polling found: of what, when it was made, and, since two may share a second, to what.
+
+    No webhook has such a one.
+    """
+    moment = (parsed.occurred_at + 2**62).to_bytes(8, "big")
+    about = f"{parsed.type} {parsed.entity} ".encode() + content_hash(parsed)
+    return b"u" + moment + hashlib.sha256(about).digest()[:24]
+
+
 def search_keys(kind: str, entity: str | None, data: dict[str, Any]) -> set[tuple[str, str]]:
     """(kind, value) pairs a person may search an event by. Values over 256 characters or with controls are not."""
     found = set(_searched(data))

@@ -13,6 +13,7 @@ from hub.sandbox import shortened
 
 OWN_EVENTS = f"{RESERVED_STORE}."
 SOURCE_SHOWN = 200
+FOUND_BY_POLLING = "polling found this change, not a webhook: it goes only along routes that read the present state"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,14 @@ def route_event(
             routing.taken.append(name)
         else:
             routing.not_taken[name] = reason
+    return routing
+
+
+def route_change(routes: Mapping[str, Route], event: Event, data: Mapping[str, Any]) -> Routing:
+    """Where a change goes that polling found: it stands for any number of webhooks, so only where the state is read."""
+    reading = {name: route for name, route in routes.items() if route.connector_class.reads_state}
+    routing = route_event(reading, event, data)
+    routing.not_taken.update({name: FOUND_BY_POLLING for name in routes if name not in reading})
     return routing
 
 

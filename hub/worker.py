@@ -14,6 +14,7 @@ from functools import partial
 import structlog
 from sqlalchemy import Connection
 
+from hub import catch_up, registrations
 from hub.alerts import raise_alerts
 from hub.database import Conflict
 from hub.deliver import Line, attempt, open_line
@@ -257,6 +258,7 @@ async def running(hub: Hub) -> AsyncIterator[Worker]:
     async def forget_workers() -> None:
         await hub.database.write(lambda connection: forget(connection, hub.now()))
 
+    await catch_up.begin(hub)
     place = Place()
 
     async def drop_what_is_old() -> None:
@@ -265,6 +267,8 @@ async def running(hub: Hub) -> AsyncIterator[Worker]:
     periodic = [
         Periodic("forget_workers", FORGET_EVERY, forget_workers),
         Periodic("keeping", KEEPING_EVERY, drop_what_is_old),
+        *catch_up.periodic(hub),
+        *registrations.periodic(hub),
     ]
     tasks = [asyncio.ensure_future(loop) for loop in worker.loops()]
     arq = asyncio.create_task(run_worker(hub.bells, periodic, worker.stopping), name="arq")

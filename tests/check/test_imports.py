@@ -27,7 +27,7 @@ LEVELS: list[set[str]] = [
     {"hub.runtime"},
     {"hub.fetching", "hub.receive", "hub.stores"},
     {"hub.deliver"},
-    {"hub.alerts", "hub.fan_out", "hub.keeping", "hub.replay"},
+    {"hub.alerts", "hub.catch_up", "hub.fan_out", "hub.keeping", "hub.registrations", "hub.replay"},
     {"hub.worker"},
     {"hub.testing"},
     {"hub.trying"},
