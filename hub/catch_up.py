@@ -168,12 +168,10 @@ async def leased(hub: Hub, store: str, unless_within: timedelta | None) -> Async
 async def _poll_resource(hub: Hub, store: str, resource: str, mark: Mark) -> Found:
     """One resource; what keeps it from being polled is remembered, and the others go on."""
     began, found = hub.now(), Found()
-    # Stores may tell whole seconds.
-    first = mark.since.replace(microsecond=0)
-    since = max(first, mark.seen_to.replace(microsecond=0) - hub.config.stores[store].catch_up.overlap)
+    since = max(mark.since, mark.seen_to - hub.config.stores[store].catch_up.overlap)
     try:
         async for chunk in _chunks(hub, store, resource, since, WHO):
-            new = await keep_new(hub, store, RESOURCES[resource], chunk, first)
+            new = await keep_new(hub, store, RESOURCES[resource], chunk, mark.since)
             found.add(new)
             # What is new is as it was just read.
             rest = [one for one in chunk if one.id not in new.made]
@@ -220,7 +218,7 @@ async def newest_first(listing: Any, order: str, since: datetime) -> AsyncIterat
         if moment is None:
             continue
         in_order, last = in_order and (last is None or moment <= last), moment
-        if moment >= since:
+        if surely_past(moment) > since:
             older = 0
             yield one
             continue
@@ -248,7 +246,7 @@ async def keep_new(
     found, events = Found(), []
     for one in things:
         made = created_at(one)
-        if made is None or made < since:
+        if made is None or surely_past(made) <= since:
             continue
         event = _event(hub, store, CREATED[kind], kind, one, made)
         if event is None:
@@ -275,7 +273,7 @@ async def keep_changed(hub: Hub, store: str, kind: str, things: Sequence[Any], s
     changed = [
         one
         for one in things
-        if kind in CHANGED and one.updated_at is not None and one.updated_at >= since and not _as_made(one)
+        if kind in CHANGED and one.updated_at is not None and surely_past(one.updated_at) > since and not _as_made(one)
     ]
     ids = [one.id for one in changed]
     came = await hub.database.read(lambda connection: catch_up.came_in(connection, store, kind, ids)) if ids else {}

@@ -69,7 +69,7 @@ def by_hand(hub: Hub, store: str) -> dict[str, Any]:
 async def connect(hub: Hub, store: str) -> list[Registered]:
     """Make or mend the store's eight registrations; what was done with each. Raises CommandError."""
     url, secret = address(hub, store), hub.config.stores[store].webhook_secrets[0].reveal()
-    client = client_of(hub, store, who=WHO)
+    client = client_of(hub, store, who=WHO, newer_than=hub.now())
     try:
         ours = await _ours(hub, store, url, client)
         done = [await _put_right(client, event, ours.get(event), url, secret) for event in EVENT_TYPES]
@@ -131,7 +131,7 @@ async def watch(hub: Hub, store: str) -> list[Registered]:
     fingerprints = {key.fingerprint for key in hub.keys[store]}
     known = await hub.database.read(lambda connection: registered(connection, store))
     try:
-        ours = await _ours(hub, store, url, client_of(hub, store, who=WHO))
+        ours = await _ours(hub, store, url, client_of(hub, store, who=WHO, newer_than=hub.now()))
     except Unavailable:
         raise
     except HubError as error:
