@@ -1,7 +1,6 @@
 """Asking a double: in this process and in one of its own, by the same handle; its records, its data, its reset."""
 
 import asyncio
-import os
 import signal
 import sys
 from dataclasses import fields
@@ -96,8 +95,7 @@ def test_the_docs_name_what_there_is() -> None:
 async def started(*options: str) -> asyncio.subprocess.Process:
     command = [sys.executable, "-P", "-m", "hub.cli", "store-double", *options]
     return await asyncio.create_subprocess_exec(
-        *bound_to_parent(command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        *bound_to_parent(command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )  # fmt: skip
 
 

@@ -123,6 +123,8 @@ async def test_errors_have_the_live_shapes() -> None:
         assert (status, body["success"], body["error"]["name"]) == (422, False, "ZodError")
         assert [issue["path"] for issue in body["error"]["issues"]] == [["title"], ["price"]]
         assert all(issue.keys() == {"code", "path", "message"} for issue in body["error"]["issues"])
+        status, body = await answered(client, "POST", "/api/admin/inventory", json={"productId": "prd_0", "sku": "X"})
+        assert (status, body["error"]["issues"][0]["path"]) == (422, ["productId"])
         assert await answered(client, "GET", "/api/admin/orders/ord_0") == (404, {"message": "Not Found"})
         for path in ("/api/brands", "/api/payments", "/api/admin/brands"):
             assert await answered(client, "GET", path) == (404, {"message": "Not Found"})

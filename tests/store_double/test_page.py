@@ -193,6 +193,8 @@ async def test_filters() -> None:
         wanted = {row["id"] for row in orders if row["status"] == "completed" and row["created_at"] >= day}
         assert {row["id"] for row in found["data"]} == wanted
         assert 0 < len(wanted) < len([row for row in orders if row["status"] == "completed"])
+        exact = await got(client, "/api/orders", created_after=orders[140]["created_at"])
+        assert [row["id"] for row in exact["data"]] == [row["id"] for row in orders[140:]]
         order = await store.update(orders[0]["id"], comment="Now")
         later = await got(client, "/api/orders", updated_after=order["updated_at"][:19] + "Z")
         assert [row["id"] for row in later["data"]] == [order["id"]]

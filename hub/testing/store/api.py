@@ -257,6 +257,12 @@ def _payment(asked: Asked, body: Row) -> Row:
     return asked.state.add_payment(order, body.pop("amount"), **body)
 
 
+def _shelf(asked: Asked, body: Row) -> Row:
+    if body["product_id"] not in asked.state.tables["products"]:
+        raise ApiError(422, problems=[Problem("product_id", "Product id is unknown")])
+    return _plain_row("inventory", asked, body)
+
+
 def _tag(asked: Asked, body: Row) -> Row:
     return asked.state.add("order_tags", {"order_id": _order_id(asked, body), "tag": body["tag"]})
 
@@ -273,7 +279,7 @@ def _order_id(asked: Asked, body: Row) -> str | None:
 
 MAKERS: dict[str, Callable[[Asked, Row], Row]] = {
     "products": _product, "carts": _cart, "orders": _order, "payments": _payment, "order_tags": _tag,
-    "tracking": _tracked,
+    "tracking": _tracked, "inventory": _shelf,
 }  # fmt: skip
 
 
