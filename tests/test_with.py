@@ -1,5 +1,6 @@
 """What a route's `with` fetches: in the config, in conditions, templates and connectors, against the store's double."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,11 +12,13 @@ from sqlalchemy import Row
 from hub.config import load_config
 from hub.connector import Context, Event, Receipt
 from hub.deliver import attempt
-from hub.errors import ConfigError
+from hub.errors import ConfigError, Rejected
+from hub.litekart import Litekart
 from hub.replay import start_replay
 from hub.store import DELIVERY
 from hub.store.meant import Filter
-from hub.testing.store import API_KEY, StoreApi
+from hub.testing import HttpSink, event_of, open_bench
+from hub.testing.store import API_KEY, STORE_ID, StoreApi
 from tests import hubdb
 from tests.hubdb import SECRET, Lab, Puppet, document, open_lab, route
 from tests.operations import ask, explained
@@ -177,13 +180,26 @@ async def test_one_event_asks_once_for_all_its_routes_and_anew_for_a_repeat(
         tmp_path, database_url, store, {"one": puppet("order"), "two": puppet("order", "customer")}
     ) as lab:
         await lab.deliver_events(document("order.updated", orderId=order["id"]))
-        first, second = await tried(lab), await tried(lab, "two")
+        first, second = await asyncio.gather(tried(lab), tried(lab, "two"))
         assert await note(lab, first) == await note(lab, second) == order["status"]
         assert len(await store.calls_to("GET", path)) == 1
         # Cached a moment ago, and yet from before the next event came in.
         await lab.deliver_events(document("order.updated", "2026-11-23T12:00:01Z", orderId=order["id"]))
         await tried(lab)
         assert len(await store.calls_to("GET", path)) == 2
+
+
+async def test_the_live_profile_gives_the_same_names(tmp_path: Path) -> None:
+    Puppet.acts["one"] = rendering("{{ order.items[0].name }}, {{ order.order_no }}, {{ customer.last_name }}")
+    async with StoreApi(profile="v2", orders=2, products=6, customers=2) as store:
+        (order, *_) = await store.rows("orders")
+        customer = await store.row("customers", order["customer_id"])
+        routes, url = {"one": puppet("order", "customer")}, f"sqlite:///{tmp_path}/hub.db"
+        async with open_shop(tmp_path, url, store, routes, profile="v2", store_id=STORE_ID) as lab:
+            await lab.deliver_events(document("order.placed", orderId=order["id"]))
+            row = await tried(lab)
+            name, number = order["line_items"][0]["name"], order["order_no"]
+            assert await note(lab, row) == f"{name}, {number}, {customer['last_name']}"
 
 
 async def test_what_is_not_there_is_undefined_and_says_why(tmp_path: Path, database_url: str, store: StoreApi) -> None:
@@ -294,6 +310,28 @@ async def test_without_the_stores_answer_a_condition_waits_and_a_message_goes(
         assert API_KEY not in ended.note + await note(lab, sent)
 
 
+async def test_with_the_hours_budget_spent_a_condition_waits_without_an_attempt_and_a_message_goes(
+    tmp_path: Path, database_url: str, store: StoreApi
+) -> None:
+    (order, other, *_) = await store.rows("orders")
+    Puppet.acts |= {"one": rendering("sent"), "two": rendering("sent")}
+    routes = {"one": puppet("order", when="order.total > 0"), "two": puppet("order")}
+    # It says nothing of its hour, so that the hub's own count decides.
+    await store.configure(rate_headers=False)
+    async with open_shop(tmp_path, database_url, store, routes, rate={"limit": 1}) as lab:
+        await lab.deliver_events(*(document("order.placed", orderId=one["id"]) for one in (order, other)))
+        assert (await tried(lab)).status == "delivered"
+        waiting, _, sent = await tried(lab), await tried(lab, "two"), await tried(lab, "two")
+        (ended,) = await lab.attempts(waiting.id)
+        assert (waiting.status, ended.outcome) == ("pending", "not_now")
+        assert waiting.budget - waiting.attempts == len(hubdb.SCHEDULE) + 1
+        assert waiting.next_attempt_at > lab.hub.now()
+        unasked = "sent; without the order: the store's requests for this hour are used up"
+        assert (sent.status, await note(lab, sent)) == ("delivered", unasked)
+    # Never one by our own fault.
+    assert [call.status for call in await store.calls()] == [200]
+
+
 async def test_a_store_that_hangs_leaves_time_for_the_message(tmp_path: Path, store: StoreApi) -> None:
     Puppet.acts["one"] = rendering("sent")
     async with open_shop(
@@ -358,3 +396,17 @@ async def test_what_was_fetched_is_no_part_of_the_attempts_record(tmp_path: Path
         (ended,) = await lab.attempts(row.id)
         assert (ended.request, ended.response, ended.status_code) == (None, None, None)
         assert (await lab.row(DELIVERY)).status == "delivered"
+
+
+async def test_a_bench_gives_a_connector_the_store_that_it_is_given(store: StoreApi) -> None:
+    (order, *_) = await store.rows("orders")
+    event = event_of(document("order.placed", orderId=order["id"]))
+    async with open_bench(HttpSink()) as bench:
+        with pytest.raises(Rejected, match="api_key is not set"):
+            await bench.context(event).litekart.orders.get("ord_1")
+    client = Litekart(API_KEY, store.url, allow=["127.0.0.1:*"])
+    async with client, open_bench(HttpSink(), litekart=client) as bench:
+        bench.fetched = {"order": {"total": 5}}
+        ctx = bench.context(event)
+        found = await ctx.litekart.orders.get(order["id"])
+        assert (found.order_no, ctx.render("{{ order.total }}")) == (str(order["order_no"]), "5")

@@ -30,6 +30,7 @@ from hub.litekart.models import (
     Order,
     OrderTag,
     Payment,
+    Person,
     Product,
     Settings,
     Tracking,
@@ -42,6 +43,6 @@ from hub.litekart.resources import Page
 
 __all__ = [
     "MAX_ANSWER", "PROFILES", "SEED", "V2", "Address", "Blog", "Brand", "Budget", "Cart", "Category", "ContentPage",
-    "Coupon", "Customer", "Inventory", "LineItem", "Litekart", "Order", "OrderTag", "Page", "Payment", "Product",
-    "Profile", "RateLimit", "Settings", "Tracking", "User", "Variant", "Webhook",
+    "Coupon", "Customer", "Inventory", "LineItem", "Litekart", "Order", "OrderTag", "Page", "Payment", "Person",
+    "Product", "Profile", "RateLimit", "Settings", "Tracking", "User", "Variant", "Webhook",
 ]  # fmt: skip

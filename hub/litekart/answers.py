@@ -289,20 +289,19 @@ def _after(answer: Answer, told: Any, now: datetime) -> float | None:
     return max((reset - now).total_seconds(), 0.0) if reset else None
 
 
-def rate_limit_of(answer: Answer, now: datetime) -> RateLimit | None:
-    """What the answer says of the hour; None if it says nothing and is no 429."""
+def rate_limit_of(answer: Answer, now: datetime) -> RateLimit:
+    """What the answer says of the hour, which may be nothing."""
     refused = answer.status == 429
     reset_at = _moment(answer.headers.get("x-ratelimit-reset"))
     if refused and reset_at is None:
         after = _after(answer, _problem(answer, str).retry_after, now)
         reset_at = None if after is None else now + timedelta(seconds=min(after, LONGEST_WAIT))
-    found = RateLimit(
+    return RateLimit(
         limit=whole(answer.headers.get("x-ratelimit-limit", "").strip()),
         remaining=whole(answer.headers.get("x-ratelimit-remaining", "").strip()),
         reset_at=reset_at,
         refused=refused,
     )
-    return None if found == RateLimit(None, None, None) else found
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -186,11 +186,11 @@ class Calls:
             answer = Answer.of(await self._sent(request))
         except Exception as error:
             return error
-        limit = rate_limit_of(answer, self.clock())
-        if self._budget and limit:
-            # What was answered is done, whether or not it can be written down.
+        if self._budget:
+            # What was answered is done, whether or not it can be written down. Also an answer that says nothing of the
+            # hour tells that its request is counted.
             with contextlib.suppress(Unavailable):
-                await self._budget.correct(limit)
+                await self._budget.correct(rate_limit_of(answer, self.clock()))
         return answer
 
     async def _sent(self, request: Request) -> httpx.Response:
@@ -249,7 +249,7 @@ def _usable_url(text: str) -> str:
     return text.rstrip("/").removesuffix("/api")
 
 
-def quoted(identity: str) -> str:
+def quoted(identity: str | None) -> str:
     """An id as one step of a path. Raises ValidationFailed: ids come out of webhooks, and some could lead elsewhere."""
     if (
         not isinstance(identity, str)

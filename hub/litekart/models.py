@@ -10,7 +10,7 @@ floats; times are aware, and one without a zone is UTC, as the vendor's own clie
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
     AliasChoices,
@@ -32,6 +32,7 @@ from hub.money import rounded
 LARGEST_EXPONENT = 18
 # An amount of an unknown currency with no more decimals than any currency has is no float's noise.
 MOST_PLACES = 3
+PERSON = ("first_name", "last_name", "email", "phone")
 
 
 def _lenient(read: Callable[[Any], Any]) -> BeforeValidator:
@@ -213,7 +214,7 @@ class LineItem(Part):
     variant_id: Text = None
     sku: Text = None
     name: Text = _named("name", "title")
-    variant_title: Text = None
+    variant_title: Text = _named("variant_title", "variant_name")
     quantity: Count = _named("quantity", "qty")
     price: Amount = None
     mrp: Amount = None
@@ -233,13 +234,29 @@ class Tracking(Part):
     tracking_number: Text = None
     tracking_url: Text = None
     courier: Text = _named("courier", "courier_name", "carrier", "shipping_provider")
-    comment: Text = _named("comment", "message", "description")
+    comment: Text = _named("comment", "note", "message", "description")
     created_at: Time = None
     updated_at: Time = None
 
 
 Lines = Annotated[list[LineItem] | None, _lenient(_parts)]
 Place = Annotated[Address | None, _lenient(_part)]
+
+
+class Person(Part):
+    """Somebody as an order names them."""
+
+    id: Text = _named("id", "_id", "customer_id", "user_id")
+    first_name: Text = None
+    last_name: Text = None
+    name: Text = None
+    email: Text = None
+    phone: Text = None
+
+    @property
+    def full_name(self) -> str:
+        """Their name as one text; empty if there is none."""
+        return self.name or " ".join(part for part in (self.first_name, self.last_name) if part)
 
 
 class Customer(Thing):
@@ -268,7 +285,10 @@ class User(Customer):
 
 
 class Order(Thing):
-    """An order. `status` is any text: stores make their own."""
+    """An order. `status` is any text: stores make their own.
+
+    Who ordered stands both in the order's own fields and in `customer`, whichever of them the store sent.
+    """
 
     id: Id = _thing_of("order_id")
     order_no: Text = _named("order_no", "order_number", "number")
@@ -278,9 +298,9 @@ class Order(Thing):
     payment_method: Text = None
     payment_id: Text = None
     customer_id: Text = _named("customer_id", "user_id")
-    customer: Annotated[Customer | None, _lenient(_part)] = None
-    first_name: Text = _named("user_first_name", "customer_first_name", "first_name")
-    last_name: Text = _named("user_last_name", "customer_last_name", "last_name")
+    customer: Annotated[Person | None, _lenient(_part)] = None
+    first_name: Text = _named("first_name", "user_first_name", "customer_first_name")
+    last_name: Text = _named("last_name", "user_last_name", "customer_last_name")
     email: Text = _named("email", "user_email", "customer_email")
     phone: Text = _named("phone", "user_phone", "customer_phone")
     comment: Text = None
@@ -294,11 +314,24 @@ class Order(Thing):
     amount_paid: Amount = None
     amount_refunded: Amount = None
     paid: Flag = None
-    coupon: Any = None
+    coupon_code: Text = _named("coupon_code", "coupon_used")
+    cart_id: Text = None
     items: Lines = _named("line_items", "items")
     shipping_address: Place = None
     billing_address: Place = None
     tracking: Annotated[list[Tracking] | None, _lenient(_parts)] = None
+    tags: Texts = None
+
+    @model_validator(mode="after")
+    def _one_customer(self) -> Self:
+        own = {"id": self.customer_id} | {name: getattr(self, name) for name in PERSON}
+        nested = self.customer or Person()
+        missing = {name: value for name, value in own.items() if getattr(nested, name) is None}
+        person = nested.model_copy(update=missing)
+        if any(getattr(person, name) is not None for name in own):
+            flat = {name: getattr(person, name) for name in PERSON}
+            self.__dict__.update(flat, customer=person, customer_id=person.id)
+        return self
 
 
 class Variant(Part):

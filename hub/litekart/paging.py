@@ -4,7 +4,8 @@ Pages are counted from the beginning, so an item that goes while they are read m
 that stands at the border is never seen; a total that stays the same (one gone, one new) hides it. So each page is
 made to overlap what was read: the page's size is chosen such that it begins at the last item seen, or just before
 (100 items read: page 2 of 99). If nothing of it is known, too much has gone, and it steps back. In a list that is
-sorted by what does not change, a page that holds something known leaves no gap.
+sorted by what does not change, a page that holds something known leaves no gap. A store whose pages are tiny or have
+a size of their own cannot be asked so; there only a smaller total tells that it must go back.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,73 +23,92 @@ More where it had to step back over pages that it knows.
 Fetch = Callable[[int, int], Awaitable[Listing]]
 
 
-def window_at(position: int, largest: int) -> tuple[int, int]:
-    """Page and page size of a page that begins at the item before `position` (from 0) or soon before it."""
-    if position == 0:
+def window_at(position: int, largest: int, overlap: int = 1) -> tuple[int, int] | None:
+    """Page and page size of the page that begins `overlap` items before `position` (from 0), or soon before that.
+
+    None where no such page goes past `position`, as happens with pages of ten and less.
+    """
+    start = position - overlap
+    if start < 0:
         return 1, largest
-    size = max(range(max(largest // 2, 1), largest + 1), key=lambda size: size - (position - 1) % size)
-    return (position - 1) // size + 1, size
+    size = max(range(max(largest // 2, 1), largest + 1), key=lambda size: size - start % size)
+    return (start // size + 1, size) if size - start % size > overlap else None
 
 
 class Walk:
-    """Where a walk along a list has come to."""
+    """Where a walk along a list has come to, and what it has learned of the store's pages."""
 
     def __init__(self, largest: int) -> None:
-        self.largest = max(largest, 2)
-        self.position = 0
         self.seen: set[str] = set()
-        self.back = 0
-        self.idle = 0
-        self.proven = 0
-        self.fixed: int | None = None
-        self.page = 1
-        self.size = self.largest
-        self.total: int | None = None
+        self.largest = largest
+        self.page, self.size = 1, largest
+        self._position = 0
+        self._overlap = 1
+        self._idle = 0
+        self._stepped_back = False
+        self._plain = False
+        self._own_size: int | None = None
+        self._proven = 0
+        self._total: int | None = None
 
     def next_page(self) -> tuple[int, int]:
-        if self.fixed is None:
-            self.page, self.size = window_at(self.position, self.largest)
+        if self._own_size is None:
+            windows = (window_at(self._position, self.largest, overlap) for overlap in range(self._overlap, 0, -1))
+            found = next((window for window in windows if window), None)
+            self._plain = found is None
+            self.page, self.size = found or (self._position // self.largest + 1, self.largest)
         return self.page, self.size
 
     def learn(self, listing: Listing) -> None:
         """Whether the store keeps to the page size that it is asked for, or which it has instead."""
         given = listing.size or self.size
-        if len(listing.items) > self.size or given > self.size:
-            self.fixed = self.fixed or max(given, len(listing.items))
+        if max(given, len(listing.items)) > self.size:
+            self._plain, self._own_size = True, max(given, len(listing.items))
         elif given < self.size:
-            self.largest = max(given, 2)
-        elif listing.size is None and self.position == 0 and len(listing.items) > 1:
+            self.largest = given
+        elif listing.size is None and self._position == 0 and listing.items:
             # It may hold no more, or the store gives no more at once: the next page will tell.
             self.largest = min(self.largest, len(listing.items))
-        self.proven = max(self.proven, len(listing.items))
+        self._proven = max(self._proven, len(listing.items))
 
     def is_anchored(self, listing: Listing, ids: list[str]) -> bool:
-        """Whether the page leaves no gap to what was read."""
-        if self.fixed is not None:
-            return listing.total is None or self.total is None or listing.total >= self.total or self.page == 1
-        return self.page == 1 or any(identity in self.seen for identity in ids)
+        """Whether the page leaves no gap to what was read; where pages cannot overlap, the total has to tell."""
+        if self.page == 1:
+            return True
+        if self._plain:
+            return listing.total is None or self._total is None or listing.total >= self._total
+        return any(identity in self.seen for identity in ids)
 
     def step_back(self, listing: Listing) -> None:
-        gone = (self.total or 0) - (listing.total or 0)
-        self.total = listing.total
-        if self.fixed is not None:
-            self.page = max(1, self.page - 1 - gone // self.fixed)
-            return
-        self.back = max(self.back * 2, self.size // 2, 1)
-        self.position = max(0, (self.page - 1) * (listing.size or self.size) + 1 - self.back)
+        """Too much has gone: the next page begins earlier. As fast as it went it may go on, so that is kept to."""
+        gone = max((self._total or 0) - (listing.total or 0), 0)
+        self._total = listing.total
+        self._stepped_back = True
+        if self._own_size is not None:
+            self.page = max(1, self.page - 1 - gone // self._own_size)
+        elif self._plain:
+            self._position = max(0, self._position - gone - self.largest)
+        elif self._overlap < self.largest // 2:
+            self._overlap = min(self._overlap * 4, self.largest // 2)
+        else:
+            self._position = max(0, self._position - self.largest // 2)
 
     def advance(self, listing: Listing, new: int) -> bool:
-        """Go on after a page; False at the end of the list."""
-        self.back = 0
-        self.total = listing.total
-        self.idle = 0 if new else self.idle + 1
-        self.position = (self.page - 1) * (listing.size or self.size) + len(listing.items)
-        if self.fixed is not None:
+        """Go on after a page; False at the end of the list. Raises BadAnswer for one that goes round in circles."""
+        self._total = listing.total
+        self._idle = 0 if new else self._idle + 1
+        if self._idle > MOST_IDLE + 2 * len(self.seen) // self.largest:
+            raise BadAnswer("a list that goes on without anything new", status=200)
+        self._position = (self.page - 1) * (listing.size or self.size) + len(listing.items)
+        if self._own_size is not None:
             self.page += 1
         if listing.has_next is not None:
             return listing.has_next
-        # It does not say: it ends with a page that is shorter than such pages are, or brings nothing new.
-        return bool(new) and not (len(listing.items) < self.size <= self.proven)
+        # It does not say. It ends with a page shorter than such pages are, or one that brings nothing new.
+        shorter = len(listing.items) < self.size <= self._proven
+        ended = shorter or not (new or self._stepped_back)
+        self._stepped_back = self._stepped_back and not new
+        return not ended
 
 
 async def walk(
@@ -112,5 +132,3 @@ async def walk(
             yield item
         if not state.advance(listing, len(new)) or enough(listing.items):
             return
-        if state.idle > MOST_IDLE + 2 * len(state.seen) // state.largest:
-            raise BadAnswer("a list that goes on without anything new", status=200)

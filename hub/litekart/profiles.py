@@ -12,6 +12,7 @@ from hub.errors import NotOffered
 
 PAGE = "vendor's page"
 NAMED = "named on the vendor's page; path inferred"
+INDEX = "named in the index of the vendor's docs; path inferred"
 INFERRED = "inferred"
 OPENAPI = "vendor's OpenAPI"
 STOREFRONT = "vendor's storefront client"
@@ -113,6 +114,7 @@ _TIMES = {
     "created_after": Filter("created_after", INFERRED, here=True),
     "updated_after": Filter("updated_after", INFERRED, here=True),
 }
+# Not of v2's customers: its list of them holds no times.
 _TIMES_HERE = {"created_after": HERE, "updated_after": HERE}
 
 SEED = Profile(
@@ -130,6 +132,7 @@ SEED = Profile(
             for name in ("carts", "users", "categories", "brands", "coupons", "payments", "pages", "blogs")
         },
         "settings": {"get": Operation("GET", "/api/settings", NAMED)},
+        "inventory": {**_readable("/api/inventory", INDEX, INDEX), **_update("/api/inventory", INFERRED)},
     }),
     filters={
         "products": {
@@ -146,6 +149,7 @@ SEED = Profile(
         },
         "customers": _TIMES,
         "coupons": {"status": HERE, "type": HERE},
+        "inventory": {"product_id": HERE, "variant_id": HERE, "sku": HERE},
     },
     page_size="limit",
     largest=100,
@@ -184,7 +188,7 @@ V2 = Profile(
             "list": Operation("GET", "/api/admin/carts", OPENAPI),
             "get": Operation("GET", "/api/carts/{id}", OPENAPI),
         },
-        "categories": _readable("/api/categories", STOREFRONT, INFERRED),
+        "categories": {"list": Operation("GET", "/api/categories", STOREFRONT)},
         "coupons": _readable("/api/admin/coupons", OPENAPI, INFERRED),
         "settings": {"get": Operation("GET", "/api/admin/settings", OPENAPI)},
         "pages": _readable("/api/pages", OPENAPI, INFERRED),
@@ -211,7 +215,6 @@ V2 = Profile(
         },
         "orders": {"search": Filter("q", STOREFRONT), "status": HERE, **_TIMES_HERE},
         "order_tags": {"order_id": HERE},
-        "customers": _TIMES_HERE,
         "coupons": {"status": Filter("status", OPENAPI), "type": Filter("type", OPENAPI)},
         "pages": {"search": Filter("search", OPENAPI)},
         "blogs": {"search": Filter("search", OPENAPI)},

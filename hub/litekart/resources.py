@@ -112,7 +112,7 @@ class Resource(Generic[P]):
         body: Any = None,
     ) -> Request:
         offered: Operation = self._calls.profile.operation(f"{self.name}.{operation}")
-        path = offered.path if identity is None else offered.path.replace("{id}", quoted(identity))
+        path = offered.path.replace("{id}", quoted(identity)) if "{id}" in offered.path else offered.path
         call = f"{offered.method} {offered.path}"
         return Request(offered.method, path, call, self.name, tuple(params), body)
 
@@ -143,16 +143,16 @@ class Resource(Generic[P]):
                 f"{', '.join(query.hidden)}; iter() selects by itself"
             )
         listing = await query.fetch(page, page_size)
-        items = [item for item in map(query.read, listing.items) if query.takes(item)]
+        items = [query.shown(document) for document in listing.items if query.takes(query.read(document))]
         return Page(items, listing.page or page, listing.size, listing.total, listing.has_next)
 
     async def _iter(self, sort: Sequence[str], fields: Fields, filters: Mapping[str, Any]) -> AsyncIterator[P]:
         query = Query(self, sort or [_stable_order(filters)], fields, filters)
+        query.fresh = True
         largest = self._calls.profile.largest
         async for document in walk(query.fetch, largest, query.identity, query.is_past):
-            item = query.read(document)
-            if query.takes(item):
-                yield item
+            if query.takes(query.read(document)):
+                yield query.shown(document)
 
 
 def _stable_order(filters: Mapping[str, Any]) -> str:
@@ -172,6 +172,7 @@ class Query(Generic[P]):
         self.fields = [*fields]
         self.sort = tuple(sort)
         self.call = ""
+        self.fresh = False
         params = [(how.parameter, _sent(how, self.filters[name])) for name, how in self.how.items() if how.parameter]
         if self.sort:
             _check_names(key.removeprefix("-") for key in self.sort)
@@ -201,16 +202,19 @@ class Query(Generic[P]):
             params.append((self.resource._calls.profile.page_size, str(size)))
         request = self.resource._request("list", params=params)
         self.call = request.call
-        return listing_of(await self.resource._calls.exchange(request), request.call)
+        # Pages of a walk must show the list as it is by then: one that was kept would lead it round in circles.
+        newer_than = self.resource._calls.clock() if self.fresh else None
+        return listing_of(await self.resource._calls.exchange(request, newer_than), request.call)
 
     def read(self, document: dict[str, Any]) -> P:
-        item = read(self.resource.model, document, self.call)
-        if not self.fields:
-            return item
-        return read(self.resource.model, _selected(document, self.resource.model, self.fields), self.call)
+        return read(self.resource.model, document, self.call)
+
+    def shown(self, document: dict[str, Any]) -> P:
+        """The item with the fields that were asked for."""
+        return self.read(_selected(document, self.resource.model, self.fields) if self.fields else document)
 
     def identity(self, document: dict[str, Any]) -> str:
-        found = getattr(read(self.resource.model, document, self.call), "id", None)
+        found = getattr(self.read(document), "id", None)
         if found is None:
             raise BadAnswer("an item without an id", status=200, call=self.call)
         return str(found)
@@ -224,7 +228,7 @@ class Query(Generic[P]):
         name = next((name for name, field in AFTER.items() if self.sort[:1] == (f"-{field}",)), None)
         if name is None or name not in self.filters:
             return False
-        times = [getattr(read(self.resource.model, document, self.call), AFTER[name], None) for document in documents]
+        times = [getattr(self.read(document), AFTER[name], None) for document in documents]
         return all(time is not None and time < aware(self.filters[name]) for time in times)
 
 
@@ -239,8 +243,9 @@ def _sent(how: Filter, value: Any) -> str:
 def _is_so(item: Part, name: str, value: Any, how: Filter) -> bool:
     found = getattr(item, AFTER.get(name, name.removesuffix("_min").removesuffix("_max")), None)
     if found is None:
-        # Where the store has selected too, it knows better than a field that it did not send.
-        return how.parameter is not None
+        # Where the store has selected too, it knows better than a field that it did not send; and what has no time is
+        # not left out for its age.
+        return how.parameter is not None or name in AFTER
     if name in AFTER:
         return bool(found >= aware(value))
     if name.endswith("_min"):

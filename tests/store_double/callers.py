@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from hub.testing.store import API_KEY, STORE_ID, StoreHandle
+from hub.testing.store.outgoing import plain_client
 
 V2 = {"x-litekart-store": STORE_ID}
 
@@ -17,7 +18,7 @@ async def calling(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of its API, `key` as the bearer."""
     bearer = {"Authorization": f"Bearer {key}"} if key else {}
-    async with httpx.AsyncClient(base_url=store.url, headers=bearer | (headers or {}), trust_env=False) as client:
+    async with plain_client(base_url=store.url, headers=bearer | (headers or {})) as client:
         yield client
 
 

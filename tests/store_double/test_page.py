@@ -47,7 +47,8 @@ async def test_authentication_by_api_key_and_by_jwt() -> None:
                 status, error = await refused(client, "GET", "/api/products")
                 assert (status, error["code"]) == (401, "AUTHENTICATION_ERROR")
         async with calling(store, None) as client:
-            assert (await client.get("/api/products")).status_code == 200
+            public = (await got(client, "/api/products", limit=100))["data"]
+            assert {row["status"] for row in public} == {"published"}
             assert (await refused(client, "GET", "/api/orders"))[0] == 401
 
 
@@ -192,6 +193,8 @@ async def test_filters() -> None:
         wanted = {row["id"] for row in orders if row["status"] == "completed" and row["created_at"] >= day}
         assert {row["id"] for row in found["data"]} == wanted
         assert 0 < len(wanted) < len([row for row in orders if row["status"] == "completed"])
+        exact = await got(client, "/api/orders", created_after=orders[140]["created_at"])
+        assert [row["id"] for row in exact["data"]] == [row["id"] for row in orders[140:]]
         order = await store.update(orders[0]["id"], comment="Now")
         later = await got(client, "/api/orders", updated_after=order["updated_at"][:19] + "Z")
         assert [row["id"] for row in later["data"]] == [order["id"]]

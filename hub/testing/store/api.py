@@ -22,6 +22,11 @@ DECIMALS = {"seed": "seconds", "v2": "milliseconds"}
 STORE_HEADER = "x-litekart-store"
 STORE_COOKIE = "litekart_store_id"
 VARIANT = Resource("variants", "var", SELLABLE | {"options": "list"})
+OF_PRODUCT = Resource(
+    "variants", "var", SELLABLE | {"id": "text", "product_id": "text", "variant_value": "text"},
+    ("product_id", "variant_value"),
+)  # fmt: skip
+PUBLISHED = {"products", "pages", "blogs"}
 OWNERS = {"orders": "customer_id", "carts": "customer_id", "customers": "id"}
 
 
@@ -49,18 +54,26 @@ class Asked:
         body = self.body if given is None else given
         if not isinstance(body, dict):
             raise ApiError(422, problems=[Problem("", "The body must be an object")])
-        named = self.shop.profile.own_names(resource.name, body)
+        profile = self.shop.profile
+        named = profile.own_names(resource.name, body)
         if problems := list(problems_of(resource, named, creating=creating)):
-            raise ApiError(422, problems=problems)
+            shown = [Problem(profile.shown_field(resource.name, one.field), one.message) for one in problems]
+            raise ApiError(422, problems=shown)
         return kept(resource, named)
 
     def find(self, resource: str, identity: str) -> Row:
         """A row that the caller may see. ApiError 404."""
         row = self.state.find(resource, identity)
-        owner = OWNERS.get(resource)
-        if self.who.role == "customer" and owner and row[owner] != self.who.id:
+        if any(row[name] != value for name, value in self.seen(resource).items()):
             raise ApiError(404, f"{RESOURCES[resource].one} not found")
         return row
+
+    def seen(self, resource: str) -> Row:
+        """What rows must have for this caller to see them: customers what is theirs, the public what is published."""
+        if self.who.role == "customer" and resource in OWNERS:
+            return {OWNERS[resource]: self.who.id}
+        public = self.who.role in {"nobody", "customer"} and resource in PUBLISHED
+        return {"status": "published"} if public else {}
 
 
 @dataclass(frozen=True)
@@ -143,14 +156,10 @@ def listing(resource: str, style: str = "", **where: Any) -> Work:
     """A list, filtered, sorted and paged as the query asks; `where`: only rows with these values."""
 
     def work(asked: Asked) -> Done:
-        rows = list(asked.state.rows(resource, **where, **_own(asked, resource)))
+        rows = list(asked.state.rows(resource, **where | asked.seen(resource)))
         return Done(listed(asked, resource, rows, style))
 
     return work
-
-
-def _own(asked: Asked, resource: str) -> dict[str, Any]:
-    return {OWNERS[resource]: asked.who.id} if asked.who.role == "customer" and resource in OWNERS else {}
 
 
 def listed(asked: Asked, resource: str, rows: Iterable[Row], style: str = "") -> Any:
@@ -248,6 +257,12 @@ def _payment(asked: Asked, body: Row) -> Row:
     return asked.state.add_payment(order, body.pop("amount"), **body)
 
 
+def _shelf(asked: Asked, body: Row) -> Row:
+    if body["product_id"] not in asked.state.tables["products"]:
+        raise ApiError(422, problems=[Problem("product_id", "Product id is unknown")])
+    return _plain_row("inventory", asked, body)
+
+
 def _tag(asked: Asked, body: Row) -> Row:
     return asked.state.add("order_tags", {"order_id": _order_id(asked, body), "tag": body["tag"]})
 
@@ -264,7 +279,7 @@ def _order_id(asked: Asked, body: Row) -> str | None:
 
 MAKERS: dict[str, Callable[[Asked, Row], Row]] = {
     "products": _product, "carts": _cart, "orders": _order, "payments": _payment, "order_tags": _tag,
-    "tracking": _tracked,
+    "tracking": _tracked, "inventory": _shelf,
 }  # fmt: skip
 
 

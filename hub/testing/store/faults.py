@@ -16,7 +16,6 @@ KINDS: frozenset[str] = frozenset(get_args(FaultKind))
 AFTERWARDS = frozenset({"slow", "lost", "cut", "truncated", "nulls", "strings", "enums"})
 HUGE = 10_000_000
 PAGE = b"<!doctype html><html><head><title>502 Bad Gateway</title></head><body><h1>Bad Gateway</h1></body></html>"
-STRUCTURE = frozenset({"page", "limit", "total", "totalPages", "count", "pageSize", "noOfPage", "qty", "success"})
 
 
 @dataclass
@@ -29,8 +28,8 @@ class Fault:
     Without the work being done: `status`; `error_in_200`, an error under the status 200; `html`, a proxy's page;
     `huge`, `size` bytes of JSON; `endless`, a body without end; `drop`, the connection is cut; `hang`, no answer.
     With the work done: `slow` (only `wait`); `lost`, the connection is cut before the answer; `cut`, it is cut
-    within the answer; `truncated`, half of the JSON; `nulls`, `strings` and `enums`, every value below the ids is
-    null, every number is text, every status is an unknown word.
+    within the answer; `truncated`, half of the JSON; `nulls`, `strings` and `enums`: in the rows all but ids is null,
+    every number is text, every status is an unknown word.
     """
 
     method: str = "*"
@@ -66,21 +65,25 @@ class Faults:
 
 
 def spoilt(kind: str, body: bytes) -> bytes:
-    """An answer's body as such a fault leaves it."""
+    """An answer's body as such a fault leaves it. The frame of a list stays as it is: it is about the rows."""
     if kind == "truncated":
         return body[: len(body) // 2]
-    changes = {"nulls": _nulled, "strings": _texts, "enums": _unknown}
+    change = {"nulls": _nulled, "strings": _texts, "enums": _unknown}[kind]
     try:
         document = json.loads(body)
     except ValueError:
         return body
-    return json.dumps(changes[kind](document), ensure_ascii=False).encode()
+    if isinstance(document, dict) and "data" in document:
+        document["data"] = change(document["data"])
+    else:
+        document = change(document)
+    return json.dumps(document, ensure_ascii=False).encode()
 
 
 def _nulled(value: Any) -> Any:
     if isinstance(value, dict):
-        keep = {name for name in value if name == "id" or name in STRUCTURE or isinstance(value[name], dict | list)}
-        return {name: _nulled(one) if name in keep else None for name, one in value.items()}
+        kept = {name for name in value if name == "id" or isinstance(value[name], dict | list)}
+        return {name: _nulled(one) if name in kept else None for name, one in value.items()}
     return [_nulled(one) for one in value] if isinstance(value, list) else value
 
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 import httpx
 
 from hub.testing.store.faults import FaultKind
+from hub.testing.store.outgoing import plain_client
 from hub.testing.store.records import Call, Sent
 from hub.testing.store.resources import Row
 
@@ -25,7 +26,7 @@ class StoreHandle:
         self._client: httpx.AsyncClient | None = None
 
     async def __aenter__(self) -> Self:
-        self._client = httpx.AsyncClient(base_url=self.url, timeout=self._timeout, trust_env=False)
+        self._client = plain_client(base_url=self.url, timeout=self._timeout)
         return self
 
     async def __aexit__(

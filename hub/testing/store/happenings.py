@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from hub.testing.store.errors import ApiError
-from hub.testing.store.resources import RESOURCES, Row, kept
+from hub.testing.store.resources import RESOURCES, Row, kept, moment_of
 from hub.testing.store.seeding import new_person, some_lines
 from hub.testing.store.sending import BURST
 from hub.testing.store.shop import Shop
@@ -36,7 +36,7 @@ def place_order(
         raise ApiError(404, "There is no customer")
     customer = state.find("customers", customer_id) if customer_id else state.random.choice(customers)
     lines = [state.line_of(state.shelf(item["sku"]), item.get("quantity", 1)) for item in items or ()]
-    order = state.add_order(customer, lines or some_lines(state), **_money(more))
+    order = state.add_order(customer, lines or some_lines(state), **_values(more))
     ordered(shop, order, lane)
     return order
 
@@ -66,7 +66,7 @@ def pay(shop: Shop, order_id: str, amount: float | None = None) -> Row:
 def update(shop: Shop, order_id: str, **changes: Any) -> Row:
     """`order.updated`: these fields, by default the next status that the store knows."""
     order = shop.state.find("orders", order_id)
-    shop.state.change("orders", order, _money(changes) or {"status": next_status(order["status"])})
+    shop.state.change("orders", order, _values(changes) or {"status": next_status(order["status"])})
     shop.tell("order.updated", order)
     return order
 
@@ -94,7 +94,7 @@ def register_customer(shop: Shop, **fields: Any) -> Row:
     while any(shop.state.rows("customers", email=f"customer{number}@example.test")):
         number += 1
     person = new_person(shop.state, f"customer{number}@example.test")
-    customer = shop.state.add("customers", person | fields)
+    customer = shop.state.add("customers", person | _values(fields))
     shop.tell("customer.registered", customer)
     return customer
 
@@ -157,8 +157,15 @@ HAPPENINGS: dict[str, Callable[..., Row | list[Row]]] = {
 }  # fmt: skip
 
 
-def _money(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: Decimal(str(value)) if isinstance(value, float) else value for name, value in fields.items()}
+def _values(fields: dict[str, Any]) -> dict[str, Any]:
+    """As rows hold them, from JSON: money as Decimal, times (`created_at`) aware."""
+
+    def value_of(name: str, value: Any) -> Any:
+        if isinstance(value, float):
+            return Decimal(str(value))
+        return moment_of(value) if name.endswith("_at") else value
+
+    return {name: value_of(name, value) for name, value in fields.items()}
 
 
 # ---- what is told of a write through the API

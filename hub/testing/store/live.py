@@ -24,7 +24,13 @@ async def live(shop: Shop) -> None:
 
 
 def happen(shop: Shop) -> None:
-    """One thing, such as is possible now."""
+    """One thing, such as is possible now. Where there are no goods or no shoppers, they come first."""
+    if not shop.state.tables["inventory"]:
+        happenings.create_product(shop, sku="FIRST-1")
+        return
+    if not shop.state.tables["customers"]:
+        happenings.register_customer(shop)
+        return
     chosen = shop.state.random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
     unpaid, open_orders, low = _situation(shop)
     match chosen:

@@ -74,6 +74,10 @@ class Profile(ABC):
         """One field's name as the double has it."""
 
     @abstractmethod
+    def shown_field(self, resource: str, name: str) -> str:
+        """One field's name as the profile has it."""
+
+    @abstractmethod
     def selected(self, shown: Row, query: Query) -> Row:
         """Of a shown row what a query asks for."""
 

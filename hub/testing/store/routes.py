@@ -7,6 +7,7 @@ from starlette.routing import Route
 
 from hub.testing.store.access import Access
 from hub.testing.store.api import (
+    OF_PRODUCT,
     VARIANT,
     Asked,
     Done,
@@ -99,6 +100,7 @@ def v2_management() -> Iterator[Entry]:
         yield "DELETE", f"/api/admin/{path}/{{id}}", "write", removed(resource)
     yield "GET", "/api/admin/orders/payment-status/{id}", "read", _payment_status
     yield "POST", "/api/admin/products/{id}/variants", "write", _new_variant
+    yield "POST", "/api/admin/variants", "write", _put_variant
     yield "GET", "/api/admin/users/me", "read", _me
     yield "GET", "/api/admin/users/tags", "read", _user_tags
     for method, work in (("GET", single), ("PATCH", changed), ("DELETE", removed)):
@@ -133,6 +135,20 @@ def _payment_status(asked: Asked) -> Done:
 def _new_variant(asked: Asked) -> Done:
     product = asked.find("products", asked.path["id"])
     row = asked.state.add_variant(product, asked.read(VARIANT, creating=True))
+    return Done(asked.shown("variants", row))
+
+
+def _put_variant(asked: Asked) -> Done:
+    """Makes a variant, or changes the one whose `id` the body names."""
+    body = asked.read(OF_PRODUCT, creating=True)
+    product = asked.find("products", body.pop("product_id"))
+    value, known, stock = body.pop("variant_value"), body.pop("id", None), body.pop("stock", 0)
+    row = next((one for one in product["variants"] if one["id"] == known), None)
+    if row is None:
+        row = asked.state.add_variant(product, {"name": value, "variant_value": value} | body)
+    else:
+        row.update(body)
+    asked.state.set_stock(asked.state.shelf(row["id"]), stock)
     return Done(asked.shown("variants", row))
 
 

@@ -88,6 +88,9 @@ class Seed(Profile):
     def own_field(self, resource: str, name: str) -> str:
         return name
 
+    def shown_field(self, resource: str, name: str) -> str:
+        return name
+
     def selected(self, shown: Row, query: Query) -> Row:
         wanted = query.get("fields")
         return _of(shown, read_fields(wanted)) if wanted else shown

@@ -13,6 +13,7 @@ import httpx
 
 from hub.clock import system_time
 from hub.testing.samples import SIGNATURE_HEADER, sign
+from hub.testing.store.outgoing import plain_client
 from hub.testing.store.profiles import encoded
 from hub.testing.store.records import Records, Sent
 from hub.testing.store.settings import StoreSettings, Travel
@@ -77,7 +78,7 @@ class Sender:
         self._random = random.Random(seed)  # noqa: S311
 
     async def open(self) -> None:
-        self._client = httpx.AsyncClient(trust_env=False)
+        self._client = plain_client()
 
     async def close(self) -> None:
         await self.stop()

@@ -31,6 +31,8 @@ class State:
         self.currency = settings.currency
         # Data for tests, the same again for the same seed.
         self.random = random.Random(settings.seed)  # noqa: S311
+        # Apart, since the profiles' ids take different amounts of it.
+        self._id_random = random.Random(settings.seed)  # noqa: S311
         self.tables: dict[str, dict[str, Row]] = {name: {} for name in RESOURCES}
         self.next_order_no = 1001
         self._given: set[str] = set()
@@ -39,13 +41,14 @@ class State:
 
     def new_id(self, prefix: str) -> str:
         while True:
-            identity = f"{prefix}_{self._ulid() if self.profile == 'v2' else self.random.randrange(100_000, 1_000_000)}"
+            number = self._ulid() if self.profile == "v2" else str(self._id_random.randrange(100_000, 1_000_000))
+            identity = f"{prefix}_{number}"
             if identity not in self._given:
                 self._given.add(identity)
                 return identity
 
     def _ulid(self) -> str:
-        number = (time.time_ns() // 1_000_000 << 80) | self.random.getrandbits(80)
+        number = (time.time_ns() // 1_000_000 << 80) | self._id_random.getrandbits(80)
         return "".join(CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
 
     def rows(self, resource: str, **where: Any) -> Iterator[Row]:

@@ -91,7 +91,7 @@ class V2(Profile):
 
     def error(self, error: ApiError, settings: StoreSettings) -> Any:
         if error.status == 422:
-            issues = [{"code": "custom", "path": [one.field], "message": one.message} for one in error.problems]
+            issues = [{"code": "custom", "path": [camel(one.field)], "message": one.message} for one in error.problems]
             return {"success": False, "error": {"name": "ZodError", "issues": issues}}
         if error.status == 404:
             return {"message": "Not Found"}
@@ -126,6 +126,9 @@ class V2(Profile):
 
     def own_field(self, resource: str, name: str) -> str:
         return own_name(resource, name)
+
+    def shown_field(self, resource: str, name: str) -> str:
+        return shown_name(resource, name)
 
     def selected(self, shown: Row, query: Query) -> Row:
         return shown
