@@ -16,11 +16,15 @@ from hub import catch_up
 from hub.alerts import raise_alerts
 from hub.connector import Receipt
 from hub.errors import CommandError
+from hub.event import parse
 from hub.litekart import models
+from hub.receive import Incoming, new_event
 from hub.store import ATTEMPT, AUDIT, CATCH_UP, DELIVERY, EVENT, REPEAT
+from hub.store.catch_up import keep_found
 from hub.store.claims import Claim
 from hub.store.events import Kept
 from hub.stores import client_of
+from hub.testing.samples import to_bytes
 from hub.testing.store import API_KEY, STORE_ID, StoreApi
 from tests import hubdb
 from tests.hubdb import SECRET, Lab, document, open_lab, route
@@ -147,6 +151,13 @@ async def test_a_webhook_that_comes_while_it_is_polled_makes_no_second_event(pai
     assert sorted(row.entity for row in rows) == sorted(f"order:{order['id']}" for order in orders)
     assert {one.id for one in kept} == {row.id for row in rows}
     assert polled.get("order.placed", 0) == sum(row.origin == "poll" for row in rows)
+    # As if the poll had looked before the webhook came.
+    of_webhook = webhook(await store.place_order())
+    known = await lab.keep(of_webhook)
+    body = to_bytes(of_webhook | {"polled": True})
+    late = new_event(lab.hub, Incoming("main", body, [], None), parse(body), "")._replace(origin="poll")
+    assert await lab.hub.writer.put(keep_found, late) == (known.id, True)
+    assert (await lab.row(EVENT, EVENT.c.id == known.id)).repeats == 0
     assert await lab.rows(REPEAT) == []
 
 
@@ -185,6 +196,7 @@ async def test_a_change_of_which_an_event_came_in_since_is_not_looked_at_again(p
     await lab.keep(document("order.updated", timestamp=stamp(lab, -60), orderId=first["id"]))
     await lab.keep(document("order.updated", timestamp=stamp(lab, -60), orderId=second["id"]))
     assert await found(lab) == {}
+    assert {row.origin for row in await lab.rows(EVENT)} == {"webhook"}
     changed_at(store, second, lab.hub.now() + timedelta(seconds=30))
     assert await found(lab) == {"order.updated": 1}
 
