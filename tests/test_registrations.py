@@ -93,11 +93,16 @@ async def test_one_that_leads_here_no_more_is_told_once_and_over_when_mended(tmp
         placed = next(row for row in rows.values() if row["event"] == "order.placed" and row["url"] == HERE)
         assert (await ask(lab, "store.watch", store="main"))["wrong"] == []
         del rows[placed["id"]]
+        lab.stand_still()
+        since = lab.hub.now()
         for _ in range(2):
             watched = await ask(lab, "store.watch", store="main")
             assert watched["wrong"] == ["order.placed"]
             assert {one["state"] for one in watched["registrations"]} == {"gone", "as it should be"}
             await raise_alerts(lab.hub)
+            row = await lab.row(REGISTRATIONS)
+            assert row.wrong_since == row.alerted_at == since
+            lab.later(60)
         (alert,) = await lab.rows(EVENT, EVENT.c.store == "hub")
         assert (alert.type, alert.entity) == ("hub.webhooks.wrong", "store:main")
         data = orjson.loads(alert.body)["data"]

@@ -12,6 +12,8 @@ from tests.hubs import QUICK, SECRET, route
 from tests.servers import eventually
 
 PLENTY = 1_000_000
+BADLY = {"repeats": [1, 5], "shuffle": 40, "restamped": 0.1, "reserialised": 0.1}
+"""How webhooks travel that come several times, in any order, some of them with another timestamp."""
 MADE_ONCE = ["order.placed", "product.created", "customer.registered"]
 WATCHED = ["order.*", "product.*", "customer.*", "payment.*"]
 Json = dict[str, Any]
@@ -53,6 +55,24 @@ class Keeper(StoreApi):
             for status in ("confirmed", "shipped", "confirmed"):
                 await self.happen("update", order_id=order["id"], status=status, wait=False)
             self.touched.add(f"order:{order['id']}")
+
+    async def back_in_equal_bytes(self, books: "Books") -> None:
+        """A, B and A of one order: the last webhook has the bytes of the first, as within a second it has."""
+        *_, order = await self.rows("orders")
+        entity = f"order:{order['id']}"
+        self.touched.add(entity)
+
+        async def seen(status: str) -> None:
+            await self.update(order["id"], status=status)
+            await eventually(lambda: books.last_seen().get(entity, {}).get("status") == status, PATIENCE)
+
+        await seen("confirmed")
+        first = (await self.sent("order.updated"))[-1]
+        await seen("shipped")
+        await self.configure(outage=True)
+        await self.update(order["id"], status="confirmed")
+        await self.configure(outage=False)
+        await self.resend(first.number)
 
     async def states(self) -> dict[str, Json]:
         """What everything touched is now."""

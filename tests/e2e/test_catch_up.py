@@ -7,9 +7,8 @@ from typing import Any
 
 from hub.config import load_config
 from hub.process import Caller, local_hub
-from hub.testing.store import Travel
 from tests.e2e.ledger import PATIENCE
-from tests.e2e.lossy import Books, Keeper, come_after_all, even
+from tests.e2e.lossy import BADLY, Books, Keeper, come_after_all, even
 from tests.hubs import command, config_of, hub_process, write_config
 from tests.servers import eventually, free_port
 from tests.whole import at_length
@@ -68,14 +67,12 @@ async def test_f25_what_came_while_nobody_listened_is_found_by_one_poll_and_done
 @at_length
 async def test_f26_repeated_shuffled_and_restamped_the_last_state_is_the_stores(tmp_path: Path) -> None:
     port = free_port()
-    travel = Travel(repeats=(1, 5), shuffle=25, restamped=0.1, reserialised=0.1)
-    async with (
-        Keeper(webhooks=f"http://127.0.0.1:{port}/webhooks/main", travel=travel) as keeper,
-        Books() as books,
-    ):
+    async with Keeper(webhooks=f"http://127.0.0.1:{port}/webhooks/main") as keeper, Books() as books:
         stores = {"main": keeper.settings(catch_up="off")}
         config = write_config(tmp_path, config_of(books.routes(), server={"port": port}, stores=stores))
         async with running(config) as ask:
+            await keeper.back_in_equal_bytes(books)
+            await keeper.configure(travel=BADLY)
             for _ in range(3):
                 await keeper.day()
                 await keeper.there_and_back()
