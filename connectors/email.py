@@ -146,7 +146,7 @@ class Email(Connector):
         if self.settings.reply_to is None:
             return "", ""
         try:
-            address = ctx.render(self.settings.reply_to, message=message_of(event).names()).strip()
+            address = ctx.render(self.settings.reply_to, message=_words(event, ctx)).strip()
         except TemplateError as error:
             return "", f"; without Reply-To: {error}"
         if is_address(address):
@@ -154,7 +154,7 @@ class Email(Connector):
         return "", f"; without Reply-To: the template `reply_to` gives {'no plain address' if address else 'nothing'}"
 
     def _message(self, event: Event, ctx: Context, reply_to: str) -> EmailMessage:
-        names = message_of(event).names()
+        names = _words(event, ctx)
         settings = self.settings
         envelope = Envelope(settings.sender, settings.from_name, settings.to, reply_to, settings.domain)
         return build(
@@ -296,6 +296,11 @@ async def _sign_in(client: aiosmtplib.SMTP, username: str, password: Secret) -> 
                 continue
             raise _login_refusal(error) from None
         return
+
+
+def _words(event: Event, ctx: Context) -> dict[str, Any]:
+    """What templates know as `message`."""
+    return message_of(event, ctx.fetched, ctx.admin_url).names()
 
 
 def _login_refusal(error: aiosmtplib.SMTPAuthenticationError) -> TryAgain | HoldRoute:

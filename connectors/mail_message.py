@@ -28,7 +28,10 @@ TEXT = """{{ message.summary }}
 {% for fact in message.facts %}
 {{ fact.label }}: {{ fact.value }}
 {% endfor %}
-{{ "\n" if message.facts else "" }}--
+{% if message.link %}
+In the store: {{ message.link }}
+{% endif %}
+{{ "\n" if message.facts or message.link else "" }}--
 Store {{ message.store }}, {{ message.type }}, {{ message.time }}, event {{ message.id }}
 """
 
@@ -43,6 +46,9 @@ HTML = """<!DOCTYPE html>
 <td dir="auto" style="padding:6px 0">{{ fact.value }}</td></tr>
 {%- endfor %}
 </table>
+{%- if message.link %}
+<p style="margin:16px 0 0;font-size:14px"><a href="{{ message.link }}" style="color:#1d4ed8">Open in the store</a></p>
+{%- endif %}
 <p style="margin:24px 0 0;font-size:12px;color:#a1a1aa">Store {{ message.store }}, {{ message.type }},
 {{ message.time }}, event {{ message.id }}</p>
 </div></body></html>

@@ -1,15 +1,17 @@
 """What a person is told about each event: the default wording that Slack and mail share.
 
 The store documents the data of `order.placed` alone, so a field is looked for under several names, and a part
-of a sentence whose value is missing is left out. Every value has been cleaned: one line, no controls, a bounded
-length, nothing that turns the direction of writing. In a sentence a value with right-to-left text is isolated
-(Unicode UAX #9), so that it leaves the words around it in their order.
+of a sentence whose value is missing is left out. What the route's `with` fetched fills in what the event itself
+leaves out. Every value has been cleaned: one line, no controls, a bounded length, nothing that turns the direction
+of writing. In a sentence a value with right-to-left text is isolated (Unicode UAX #9), so that it leaves the words
+around it in their order.
 """
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal, InvalidOperation
+from types import MappingProxyType
 from typing import Any
 
 from hub.connector import Event, amount_text
@@ -34,7 +36,10 @@ class Fact:
 
 @dataclass(frozen=True)
 class Message:
-    """An event in words. `title` is short, `summary` one full line, `facts` the details in order."""
+    """An event in words. `title` is short, `summary` one full line, `facts` the details in order.
+
+    `link` is where the store's admin shows it, or empty.
+    """
 
     title: str
     summary: str
@@ -43,6 +48,7 @@ class Message:
     type: str
     store: str
     time: str
+    link: str = ""
 
     def names(self) -> dict[str, Any]:
         """The same as plain values, for templates."""
@@ -73,12 +79,12 @@ WORDINGS = {
     "payment.completed": Wording(
         ("Payment received",),
         (": {amount}", " for order {order}", " by {method}"),
-        ("amount", "order", "method", "payment_id"),
+        ("amount", "order", "customer", "email", "order_total", "items", "method", "payment_id"),
     ),
     "inventory.low": Wording(
         ("Low stock",),
         (": {product}", ", {stock} left", " (reorder at {threshold})"),
-        ("product", "sku", "stock", "threshold", "product_id"),
+        ("product", "sku", "price", "stock", "threshold", "product_id"),
     ),
 }
 
@@ -96,12 +102,21 @@ LABELS = {
     "order": "Order", "customer": "Customer", "email": "E-mail", "phone": "Phone", "total": "Total",
     "amount": "Amount", "method": "Method", "status": "Status", "items": "Items", "reason": "Reason",
     "product": "Product", "sku": "SKU", "price": "Price", "stock": "In stock", "threshold": "Reorder at",
-    "product_id": "Product id", "customer_id": "Customer id", "payment_id": "Payment id",
+    "order_total": "Order total", "product_id": "Product id", "customer_id": "Customer id", "payment_id": "Payment id",
 }  # fmt: skip
 
 
-def message_of(event: Event) -> Message:
-    """The event in words; an unknown type is told by the plain fields of its data."""
+# What of the store an event is about, where that is not the noun of its type.
+ABOUT = {"payment": "order", "inventory": "product"}
+Data = Mapping[str, Any]
+Fetched = Mapping[str, Data]
+
+
+def message_of(event: Event, fetched: Fetched = MappingProxyType({}), link: str | None = None) -> Message:
+    """The event in words; an unknown type is told by the plain fields of its data.
+
+    `fetched` and `link` are the context's `fetched` and `admin_url`.
+    """
     data = event.data
     wording = WORDINGS.get(event.type)
     if event.type in ALERT_TITLES:
@@ -110,30 +125,31 @@ def message_of(event: Event) -> Message:
         title = summary = clean(f"Event {event.type}")
         facts = tuple(_plain_facts(data))[:UNKNOWN_TYPE_FACTS]
     else:
-        known = _known_values(data)
+        noun = event.type.partition(".")[0]
+        known = _known_values(data, fetched, ABOUT.get(noun, noun))
         title = _joined(wording.title, known)
         summary = title + _joined(wording.rest, known)
         facts = tuple(Fact(LABELS[name], known[name]) for name in wording.facts if name in known)
     time = event.occurred_at.strftime("%Y-%m-%d %H:%M UTC")
-    return Message(title, summary, facts, event.id, clean(event.type), event.store, time)
+    return Message(title, summary, facts, event.id, clean(event.type), event.store, time, link or "")
 
 
-def _alert(kind: str, data: dict[str, Any]) -> tuple[str, str, tuple[Fact, ...]]:
+def _alert(kind: str, data: Data) -> tuple[str, str, tuple[Fact, ...]]:
     """Title, summary and facts of one of the hub's own events."""
-    route = _first(data, "route")
+    route = _first([data], "route")
     title = _joined(ALERT_TITLES[kind], {"route": route} if route else {})
     summary = clean(data.get("text") or title, ALERT_LENGTH)
     about = data.get("entities")
     orders = ", ".join(clean(entity) for entity in about) if isinstance(about, list) else ""
-    more = _first(data, "more")
+    more = _first([data], "more")
     found = (
         ("Route", route),
-        ("Store", _first(data, "store")),
-        ("Reason", _first(data, "reason")),
-        ("Count", _first(data, "count")),
-        ("Since", _first(data, "since")),
+        ("Store", _first([data], "store")),
+        ("Reason", _first([data], "reason")),
+        ("Count", _first([data], "count")),
+        ("Since", _first([data], "since")),
         ("About", f"{orders} and {more} more" if orders and more != "0" else orders),
-        ("What to do", _first(data, "remedy")),
+        ("What to do", _first([data], "remedy")),
         ("Link", clean(data.get("url") or "", ALERT_LENGTH)),
     )
     return title, summary, tuple(Fact(label, value) for label, value in found if value)
@@ -189,67 +205,91 @@ def _filled(parts: tuple[str, ...], known: dict[str, str]) -> Iterator[str]:
             yield before + isolated(known[name]) + after
 
 
-def _known_values(data: dict[str, Any]) -> dict[str, str]:
-    """The values that can be told, cleaned, by the names of LABELS; what is missing or empty is left out."""
+def _known_values(data: Data, fetched: Fetched, about: str) -> dict[str, str]:
+    """The values that can be told, cleaned, by the names of LABELS; what is missing or empty is left out.
+
+    The event's own words go first, for they say what was so when it happened; then those of the store.
+    """
+    stored, person = fetched.get(about, {}), fetched.get("customer", {})
+    both, own = (data, stored), (data,)
+    contact = (data, _part(data, "customer"), person, stored, _part(stored, "customer"))
     found = {
-        "order": _first(data, "orderNo", "orderNumber", "order_no", "orderId", "id"),
-        "customer": _customer(data),
-        "email": _first(data, "email", "customerEmail", "userEmail") or _first(_part(data, "customer"), "email"),
-        "phone": _first(data, "phone", "userPhone") or _first(_part(data, "customer"), "phone"),
-        "total": _money(data, "total"),
-        "amount": _money(data, "amount", "total"),
-        "price": _money(data, "price"),
-        "method": _first(data, "method", "paymentMethod", "gateway"),
-        "status": _first(data, "status"),
-        "items": _items(data),
-        "reason": _first(data, "reason", "cancelReason", "comment"),
-        "product": _first(data, "name", "title", "productName", "sku", "productId", "id"),
-        "sku": _first(data, "sku"),
-        "stock": _first(data, "stock", "quantity", "available"),
-        "threshold": _first(data, "threshold", "lowStockThreshold", "reorderPoint"),
-        "product_id": _first(data, "productId", "id"),
-        "customer_id": _first(data, "customerId", "userId", "id"),
-        "payment_id": _first(data, "paymentId", "transactionId", "id"),
+        "order": _first(both, "orderNo", "orderNumber", "order_no", "orderId", "id"),
+        "customer": _customer(data, person, stored),
+        "email": _first(contact, "email", "customerEmail", "userEmail"),
+        "phone": _first(contact, "phone", "userPhone"),
+        "total": _money(both, "total"),
+        "order_total": _money((fetched.get("order", {}),), "total") if about == "order" else "",
+        "amount": _money(own, "amount", "total", currency_of=both),
+        "price": _money(both, "price"),
+        "method": _first(both, "method", "paymentMethod", "gateway", "payment_method"),
+        "status": _first(both, "status"),
+        "items": _items(data) or _items(stored),
+        "reason": _first(own, "reason", "cancelReason", "comment"),
+        "product": _first(both, "name", "title", "productName", "sku", "productId", "id"),
+        "sku": _first(both, "sku"),
+        "stock": _first(both, "stock", "quantity", "available"),
+        "threshold": _first(both, "threshold", "lowStockThreshold", "reorderPoint"),
+        "product_id": _first(own, "productId", "id"),
+        "customer_id": _first(own, "customerId", "userId", "id"),
+        "payment_id": _first(own, "paymentId", "transactionId", "id"),
     }
     return {name: value for name, value in found.items() if value}
 
 
-def _part(data: dict[str, Any], name: str) -> dict[str, Any]:
+def _part(data: Data, name: str) -> Data:
     part = data.get(name)
-    return part if isinstance(part, dict) else {}
+    return part if isinstance(part, Mapping) else {}
 
 
-def _first(data: dict[str, Any], *names: str) -> str:
+def _first(sources: Sequence[Data], *names: str) -> str:
+    """The first of these names that any of the sources has something for, in one line."""
     for name in names:
-        value = data.get(name)
-        if isinstance(value, str | int | Decimal) and not isinstance(value, bool):
-            text = clean(value)
-            if text:
-                return text
+        for source in sources:
+            value = source.get(name)
+            if isinstance(value, str | int | Decimal) and not isinstance(value, bool):
+                text = clean(value)
+                if text:
+                    return text
     return ""
 
 
-def _customer(data: dict[str, Any]) -> str:
-    """The customer's name: as text, as an object, or flat in the order as the live API has it (`userFirstName`)."""
-    person = _part(data, "customer") or data
+def _customer(data: Data, person: Data, order: Data) -> str:
+    """The customer's name: as text, as an object, or flat in the order as the live API has it (`userFirstName`).
+
+    Where the event names none, that of the fetched customer or order; an id where there is no name at all.
+    """
     return (
-        _first(data, "customer")
-        or _first(person, "customerName", "name")
-        or _full_name(person, "firstName", "lastName")
+        _first([data], "customer")
+        or _name_of(_part(data, "customer") or data)
         or _full_name(data, "userFirstName", "userLastName")
-        or _first(data, "customerName", "customerId", "userId")
+        or _first([data], "customerName")
+        or _name_of(person)
+        or _name_of(_part(order, "customer"))
+        or _full_name(order, "first_name", "last_name")
+        or _first([data], "customerId", "userId")
     )
 
 
-def _full_name(person: dict[str, Any], first: str, last: str) -> str:
-    return f"{_first(person, first)} {_first(person, last)}".strip()
+def _name_of(person: Data) -> str:
+    return (
+        _first([person], "customerName", "name")
+        or _full_name(person, "firstName", "lastName")
+        or _full_name(person, "first_name", "last_name")
+    )
 
 
-def _money(data: dict[str, Any], *names: str) -> str:
-    value = next((data[name] for name in names if data.get(name) is not None), None)
+def _full_name(person: Data, first: str, last: str) -> str:
+    return f"{_first([person], first)} {_first([person], last)}".strip()
+
+
+def _money(sources: Sequence[Data], *names: str, currency_of: Sequence[Data] = ()) -> str:
+    """The first amount of these names, with its currency."""
+    found = (source[name] for name in names for source in sources if source.get(name) is not None)
+    value = next(found, None)
     if not isinstance(value, str | int | Decimal) or isinstance(value, bool):
         return ""
-    currency = _first(data, "currency", "currencyCode").upper()
+    currency = _first(currency_of or sources, "currency", "currencyCode").upper()
     try:
         text = amount_text(Decimal(value), currency)
     except (InvalidOperation, ValueError):
@@ -257,11 +297,11 @@ def _money(data: dict[str, Any], *names: str) -> str:
     return f"{text} {currency}".strip()
 
 
-def _items(data: dict[str, Any]) -> str:
+def _items(data: Data) -> str:
     """`2 × Kettle; 1 × Cup; … and 3 more`: as many as there is room for, the others counted."""
     lists = (data.get(name) for name in ("items", "lineItems", "line_items"))
     found = next((each for each in lists if each and isinstance(each, list)), [])
-    goods = [line for line in found if isinstance(line, dict)]
+    goods = [line for line in found if isinstance(line, Mapping)]
     told, room = list[str](), ITEMS_LENGTH
     for item in map(_item, goods[:MOST_ITEMS]):
         room -= len(item) + len("; ")
@@ -272,13 +312,13 @@ def _items(data: dict[str, Any]) -> str:
     return "; ".join([*told, f"… and {rest} more"] if rest else told)
 
 
-def _item(line: dict[str, Any]) -> str:
-    name = _first(line, "name", "title", "sku", "productId", "id") or "?"
-    return f"{cut(_first(line, 'quantity', 'qty') or '1', 20)} × {isolated(name)}"
+def _item(line: Data) -> str:
+    name = _first([line], "name", "title", "sku", "productId", "product_id", "id") or "?"
+    return f"{cut(_first([line], 'quantity', 'qty') or '1', 20)} × {isolated(name)}"
 
 
-def _plain_facts(data: dict[str, Any]) -> Iterator[Fact]:
+def _plain_facts(data: Data) -> Iterator[Fact]:
     for name, value in data.items():
-        text = _first(data, name) if not isinstance(value, bool) else ("yes" if value else "no")
+        text = _first([data], name) if not isinstance(value, bool) else ("yes" if value else "no")
         if text:
             yield Fact(clean(name, 60), text)

@@ -115,8 +115,8 @@ class Slack(Connector):
         admin_url: Annotated[
             Template | None,
             Field(
-                description="A link to the store's admin, such as https://…/{{ data.orderId }}; left out for events "
-                "of which it cannot be made."
+                description="A link to the store's admin, such as https://…/{{ data.orderId }}, in place of the "
+                "store's own `admin_url`; left out for events of which it cannot be made."
             ),
         ] = None
         api_url: Annotated[str, Field(description="Slack's Web API; GovSlack has another.")] = "https://slack.com/api"
@@ -191,7 +191,7 @@ class Slack(Connector):
 
         Raises Rejected, TemplateError.
         """
-        message = message_of(event)
+        message = message_of(event, ctx.fetched, ctx.admin_url)
         text = self._own_text(message, ctx)
         links, note = self._link(message, ctx)
         payload: Payload = {"text": cut_escaped(text or escape(message.summary), WISE_TEXT)}
@@ -237,17 +237,23 @@ class Slack(Connector):
     def _link(self, message: Message, ctx: Context) -> tuple[list[Block], str]:
         """The link, or none and the note that says why: not every event has what the address is made of."""
         if self.settings.admin_url is None:
-            return [], ""
+            return _link_block(message.link) if message.link else [], ""
         try:
             url = clean(ctx.render(self.settings.admin_url, message=message.names()), SECTION_TEXT)
         except TemplateError as error:
             return [], f"; without the link: {error}"
         if web_address(url.replace(" ", "%20")) is None:
             return [], "; without the link: the template `admin_url` gives no address that starts with https://"
-        text = link(url, "Open in the store")
-        if len(text) > SECTION_TEXT:
+        blocks = _link_block(url)
+        if not blocks:
             return [], "; without the link: the template `admin_url` gives an address that is too long for Slack"
-        return [{"type": "section", "text": markdown(text)}], ""
+        return blocks, ""
+
+
+def _link_block(url: str) -> list[Block]:
+    """The link; none where the address is too long for Slack."""
+    text = link(url, "Open in the store")
+    return [{"type": "section", "text": markdown(text)}] if len(text) <= SECTION_TEXT else []
 
 
 def _context_block(message: Message, key: str) -> Block:

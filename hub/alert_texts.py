@@ -11,6 +11,8 @@ HELD = "hub.route.held"
 REFUSED = "hub.refused"
 DISK = "hub.disk.low"
 BEHIND = "hub.behind"
+UNPOLLED = "hub.catch_up.failing"
+UNREGISTERED = "hub.webhooks.wrong"
 
 BEHIND_AFTER = timedelta(seconds=60)
 UNKNOWN_STORE = "?"
@@ -164,6 +166,19 @@ def _behind(news: News, *, summary: bool) -> str:
     return f"{_many(news.count, *names, False)}{on} {wait}, {since}: {_reason(news)}."
 
 
+def _unpolled(news: News, *, summary: bool) -> str:
+    again = "Once more: " if summary else ""
+    return (
+        f"{again}Store {news.name} could not be polled since {_clock(news.since)}: {_reason(news)}. Webhooks go on;"
+        " what none of them brings is found once polling works again."
+    )
+
+
+def _unregistered(news: News, *, summary: bool) -> str:
+    again = "Once more: " if summary else ""
+    return f"{again}Store {news.name} does not send all its webhooks here since {_clock(news.since)}: {_reason(news)}."
+
+
 @dataclass(frozen=True)
 class Kind:
     """How one kind is told."""
@@ -215,5 +230,17 @@ KINDS = {
         _behind_remedy,
         lambda news: _list_of("pending", news) if news.name else "/",
         lambda news: "hub status",
+    ),
+    UNPOLLED: Kind(
+        _unpolled,
+        lambda news: f"See whether the store is up and its API key right; `hub catch-up {news.name}` polls at once.",
+        lambda news: "/",
+        lambda news: "hub status",
+    ),
+    UNREGISTERED: Kind(
+        _unregistered,
+        lambda news: f"`hub store connect {news.name}` makes and mends the store's registrations.",
+        lambda news: "/",
+        lambda news: f"hub store watch {news.name}",
     ),
 }

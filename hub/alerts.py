@@ -29,6 +29,8 @@ from hub.alert_texts import (
     REFUSAL_CAUSES,
     REFUSED,
     UNKNOWN_STORE,
+    UNPOLLED,
+    UNREGISTERED,
     News,
     alert_data,
     together,
@@ -77,7 +79,7 @@ async def raise_alerts(hub: Hub) -> int:
     """Tell what is new and what is due. 1 if there is more to come at once, else 0."""
     now = hub.now()
     found = await hub.database.read(lambda connection: _look(hub, connection, now))
-    if not (found.dead or found.held or list(_steps(hub, now, found))):
+    if not (found.once or list(_steps(hub, now, found))):
         return 0
     more, told = await hub.database.write(lambda connection: _tell(hub, connection, now))
     if told:
@@ -119,7 +121,8 @@ def _watched(hub: Hub, now: datetime, known: Mapping[Key, Row[Any]]) -> Watched:
         return not told and bool(alert_routes(hub.config, route))
 
     routes = {name: route.ordered for name, route in hub.config.routes.items() if wanted(name)}
-    return Watched(routes, wanted(None), BEHIND_AFTER)
+    failing = {name: store.catch_up.failing_after for name, store in hub.config.stores.items() if store.catches_up}
+    return Watched(routes, wanted(None), BEHIND_AFTER, failing)
 
 
 def _steps(hub: Hub, now: datetime, found: Found) -> Iterator[Step]:
@@ -218,6 +221,10 @@ def _news(hub: Hub, now: datetime, found: Found) -> Iterator[News]:
     yield from _refusals(now, found)
     for late in found.late:
         yield News(BEHIND, late.route or "", "", TOO_SLOW if late.route else TOO_FEW, late.count, late.since)
+    for row in found.unpolled:
+        yield News(UNPOLLED, row.store, "", row.error or NO_REASON, 1, row.failing_since, store=row.store)
+    for row in found.unregistered:
+        yield News(UNREGISTERED, row.store, "", row.wrong or NO_REASON, 1, row.wrong_since, store=row.store)
     if hub.disk_low is not None:
         yield News(DISK, "", "", hub.disk_low, 1, now)
 

@@ -13,7 +13,7 @@ import httpx
 import typer
 from typer.exceptions import TyperException
 
-from hub.commands import acting, beginning, checking, doubles, keeping, looking, people, running, sending
+from hub.commands import acting, beginning, checking, doubles, keeping, looking, people, running, sending, stores
 from hub.commands.asking import AsJson
 from hub.commands.output import complain, say, show_json, show_table
 from hub.config import CONNECTORS, config_schema, find_connector
@@ -33,6 +33,7 @@ database = typer.Typer(help="The database.", no_args_is_help=True)
 settings = typer.Typer(help="The config file.", no_args_is_help=True)
 connectors = typer.Typer(help="Connectors: those installed, and new ones.", no_args_is_help=True)
 sessions = typer.Typer(help="Who is logged in to the dashboard.", no_args_is_help=True)
+store = typer.Typer(help="A store's webhook registrations.", no_args_is_help=True)
 refused = typer.Typer(help="Requests that did not become events.", invoke_without_command=True)
 
 
@@ -115,12 +116,16 @@ app.command("restore")(keeping.restore)
 app.command("passwd")(people.passwd)
 app.command("login")(people.login)
 app.command("demo")(running.demo)
+app.command("catch-up")(stores.catch_up)
+store.command("connect")(stores.connect)
+store.command("watch")(stores.watch)
 app.command("store-double")(doubles.store_double)
 refused.callback()(looking.refused)
 refused.command("accept")(acting.accept)
 database.command("upgrade")(running.db_upgrade)
 sessions.command("end")(people.end_sessions)
 app.add_typer(sessions, name="sessions")
+app.add_typer(store, name="store")
 app.add_typer(refused, name="refused")
 app.add_typer(database, name="db")
 app.add_typer(settings, name="config")

@@ -17,13 +17,14 @@ from functools import cached_property, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     PrivateAttr,
     SerializeAsAny,
     StringConstraints,
@@ -32,6 +33,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import CoreSchema
 
 from hub.connector import Connector, Secret, Template
 from hub.errors import ConfigError, TemplateError
@@ -72,14 +74,19 @@ def _hard_to_guess(token: Secret) -> Secret:
 
 
 def _web_url(url: str) -> str:
+    if not _is_address(url) or urlsplit(url).query or urlsplit(url).fragment:
+        raise ValueError("must be an address such as https://shop.example, without password, ? or #")
+    return url.rstrip("/")
+
+
+def _is_address(url: str) -> bool:
+    """Whether it is an address of the web, without a password."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        usable = False
-    if not usable or parts.username is not None or parts.query or parts.fragment or not url.isprintable():
-        raise ValueError("must be an address such as https://shop.example, without password, ? or #")
-    return url.rstrip("/")
+        return False
+    return usable and parts.username is None and url.isprintable()
 
 
 def _proxy(address: str) -> str:
@@ -105,9 +112,19 @@ def _bounded(value: timedelta, least: timedelta, most: timedelta) -> timedelta:
     return value
 
 
+def _admin_url(pattern: str) -> str:
+    address = pattern.replace("{id}", "id").replace("{kind}", "orders")
+    if "{id}" not in pattern or not _is_address(address) or re.search(r'[\s<>"|{}]', address):
+        raise ValueError("must be an address with {id} in it, such as https://shop.example/admin/orders/{id}")
+    return pattern
+
+
 WebUrl = Annotated[str, AfterValidator(_web_url)]
 WebhookSecret = Annotated[Secret, AfterValidator(_long_enough)]
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+LEAST_OVERLAP = timedelta(minutes=5)
+# An hour's spent budget is no failure yet.
+LEAST_FAILING = timedelta(minutes=90)
 
 
 class Section(BaseModel):
@@ -135,6 +152,34 @@ class Network(Section):
     )
 
 
+class CatchUp(Section):
+    """How webhooks that never came are found: by polling the store."""
+
+    every: Annotated[Duration, _between(SECOND, timedelta(days=1))] | None = Field(
+        "10m", validate_default=True,
+        description="How often the store's orders, products and customers are polled; null (as catch_up: off): never.",
+    )  # fmt: skip
+
+    @model_validator(mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        return {"every": None} if value == "off" else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler.resolve_ref_schema(handler(schema)) | {"type": ["object", "string"], "pattern": "^off$"}
+
+    @property
+    def overlap(self) -> timedelta:
+        """How far each poll looks back beyond the one before: what a store shows late is still found."""
+        return max(2 * self.every, LEAST_OVERLAP) if self.every is not None else LEAST_OVERLAP
+
+    @property
+    def failing_after(self) -> timedelta:
+        """For how long polling may fail before it is worth telling."""
+        return max(3 * self.every, LEAST_FAILING) if self.every is not None else LEAST_FAILING
+
+
 class StoreRate(Section):
     """How many requests an hour the hub may send to a shop's REST API."""
 
@@ -148,7 +193,14 @@ class Store(Section):
     """One Litekart shop."""
 
     url: WebUrl = Field(description="The shop's address.")
-    api_key: Secret | None = Field(None, description="Key to its REST API, for connectors that read the store.")
+    api_key: Secret | None = Field(
+        None, description="Key to its REST API, for connectors that read the store and for what routes fetch."
+    )
+    admin_url: Annotated[str, AfterValidator(_admin_url)] | None = Field(
+        None,
+        description="Where its admin shows an order, such as https://shop.example/admin/orders/{id}, for links in"
+        " messages; with {kind} (orders, products, customers) also the others. Null: no links.",
+    )
     profile: Literal["seed", "v2"] = Field(
         "seed", description="Its REST API: seed as the platform's page tells it, v2 as the live platform has it."
     )
@@ -167,8 +219,24 @@ class Store(Section):
     event_id_field: str | None = Field(
         None, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,63}$",
         description="A field of the webhook's body that holds an id of its own, if the shop sends one; tells repeats."
-        " With another field set, what came before is new once more.",
+        " With another field set, what came before is new once more. What happens once by nature (order.placed,"
+        " product.created, customer.registered) goes without it while the store is caught up on.",
     )  # fmt: skip
+    catch_up: CatchUp = Field(
+        default_factory=CatchUp,
+        description="Finds by polling what no webhook brought, beginning when it is first on; needs the API key.",
+    )
+
+    @property
+    def catches_up(self) -> bool:
+        """Whether the store is polled for what no webhook brought."""
+        return self.api_key is not None and self.catch_up.every is not None
+
+    def admin_link(self, kind: str, id: str) -> str | None:
+        """Where its admin shows the `order`, `product` or `customer` of that id; None where the config does not say."""
+        if self.admin_url is None or (kind != "order" and "{kind}" not in self.admin_url):
+            return None
+        return self.admin_url.replace("{kind}", f"{kind}s").replace("{id}", quote(id, safe=""))
 
 
 class Retry(Section):
@@ -260,7 +328,16 @@ class Route(Section):
     events: tuple[Annotated[str, StringConstraints(min_length=1, max_length=200)], ...] = Field(
         ("*",), min_length=1, description="Types of event; * stands for any characters."
     )
-    when: str | None = Field(None, description="A condition on the event, such as data.total >= 100.")
+    fetches: tuple[Literal["order", "customer", "product"], ...] = Field(
+        (), alias="with",
+        description="What is fetched from the store for each event by its ids: order, customer, product. Conditions,"
+        " templates and messages can name them.",
+    )  # fmt: skip
+    when: str | None = Field(
+        None,
+        description="A condition on the event, such as data.total >= 100; on what `with` fetches it is judged at"
+        " delivery.",
+    )
     settings: SerializeAsAny[Connector.Settings] = Field(
         default_factory=dict, validate_default=True, description="The connector's own settings."
     )
@@ -293,11 +370,14 @@ class Route(Section):
 
     @field_validator("when")
     @classmethod
-    def _compiles(cls, source: str | None) -> str | None:
+    def _compiles(cls, source: str | None, info: ValidationInfo) -> str | None:
         try:
-            compile_condition(source) if source is not None else None
+            named = compile_condition(source).fetched if source is not None else frozenset()
         except TemplateError as error:
             raise ValueError(str(error)) from None
+        if more := sorted(named.difference(info.data.get("fetches", named))):
+            listed = [*info.data["fetches"], *more]
+            raise ValueError(f"names {more[0]}, which is not fetched: add `with: [{', '.join(listed)}]`")
         return source
 
     @field_validator("settings", mode="wrap")
@@ -321,6 +401,11 @@ class Route(Section):
     @cached_property
     def condition(self) -> Condition | None:
         return compile_condition(self.when) if self.when is not None else None
+
+    @cached_property
+    def judged_later(self) -> bool:
+        """Whether its condition needs what is fetched, and so is judged in the delivery."""
+        return self.condition is not None and bool(self.condition.fetched)
 
 
 class Config(Section):
@@ -398,6 +483,20 @@ class Config(Section):
     def _stores_exist(self) -> Self:
         for route in self.routes.values():
             _known_stores(route.stores, self.stores)
+        return self
+
+    @model_validator(mode="after")
+    def _can_fetch(self) -> Self:
+        """A condition on the store's objects needs the key to every store of its route."""
+        problems = []
+        for name, route in self.routes.items():
+            keyless = [store for store in route.stores or self.stores if self.stores[store].api_key is None]
+            if route.judged_later and keyless:
+                assert route.condition is not None
+                about = ", ".join(sorted(route.condition.fetched))
+                text = f"names {about}, so the store is asked: set stores.{keyless[0]}.api_key, or limit `stores`"
+                problems.append(inner_problem(("routes", name, "when"), text))
+        raise_inner("routes", problems)
         return self
 
     @model_validator(mode="after")
@@ -523,6 +622,11 @@ def _doubts(config: Config, file: YamlFile) -> Iterator[str]:
                 like = get_close_matches(pattern, groups if pattern.endswith(".*") else EVENT_TYPES, 1, 0.8)
                 if like:
                     yield file.at(place, f"{shortened(pattern)} is no known type; did you mean {like[0]}?")
+        keyless = [store for store in route.stores or config.stores if config.stores[store].api_key is None]
+        if route.fetches and keyless:
+            yield file.at(
+                ("routes", name, "with"), f"nothing is fetched from {', '.join(keyless)}: api_key is not set there"
+            )
     yield from _alert_doubts(config, file)
 
 

@@ -187,6 +187,11 @@ class Context:
     person let a held delivery go. `render(template, **more)` fills a template with `event`, `data`, `store` and
     more; raises TemplateError. `timeout` is the attempt's whole time in seconds. `now()` is the hub's time, aware and
     in UTC: right even where the machine's clock is not.
+
+    `litekart` is the client of the event's store (hub.litekart); it sends once too, and what it raises the hub reads.
+    Without an API key any use of it raises Rejected, which says so. `fetched` holds those of `order`, `customer` and
+    `product` that the route's `with` names and the store has, as plain values; `admin_url` is where the store's admin
+    shows what the event is about, if the config says how. What the store says is as little to be trusted as an event.
     """
 
     route: str
@@ -201,6 +206,9 @@ class Context:
     render: Callable[..., str]
     log: Log
     now: Callable[[], datetime]
+    litekart: Any
+    fetched: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    admin_url: str | None = None
     public_url: str | None = None
     released: Released | None = None
 

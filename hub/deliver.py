@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,9 +14,10 @@ import structlog
 from sqlalchemy import Row
 
 from hub.client import Exchange, Guard, connect, exchange, open_client
-from hub.config import Route
+from hub.config import RESERVED_STORE, Route
 from hub.connector import Connector, Context, Effect, EntityEffects, Event, Receipt, Released
 from hub.errors import NotNow, Outcome, Rejected, Stopping, TryAgain, Unavailable
+from hub.fetching import SHARE, Fetched, admin_link, fetch, ids_of, judge
 from hub.language import compile_template, names_for
 from hub.models import harmless
 from hub.outcome import FAULT, is_fault, outcome_of
@@ -25,10 +26,12 @@ from hub.schedule import after_result, settle, stopped_until
 from hub.store.claims import Claim
 from hub.store.effects import NewEffect, entity_scope, get_effect, put_effects
 from hub.store.records import Finished, record
+from hub.stores import client_of
 
 T = TypeVar("T")
 WRITE_AGAIN_AFTER = 0.5
 LONGEST_REASON = 2_000
+NOTHING = Fetched()
 log = structlog.get_logger()
 
 
@@ -127,8 +130,16 @@ def event_of(row: Row[Any] | Any) -> Event:
     )
 
 
-def context_of(hub: Hub, line: Line, delivery: Row[Any] | Any, attempt: int, event: Event) -> Context:
-    """What the connector gets for this attempt."""
+def context_of(
+    hub: Hub,
+    line: Line,
+    delivery: Row[Any] | Any,
+    attempt: int,
+    event: Event,
+    fetched: Fetched = NOTHING,
+    newer_than: datetime | None = None,
+) -> Context:
+    """What the connector gets for this attempt. `newer_than`: when what it reads of the store was asked, at least."""
     key = delivery_key(delivery)
     released = None
     if delivery.released_at is not None:
@@ -144,22 +155,27 @@ def context_of(hub: Hub, line: Line, delivery: Row[Any] | Any, attempt: int, eve
         connect=partial(connect, line.guard, timeout=line.timeout),
         effects=KeptEffects(hub, key, delivery.id, fresh=attempt == 1),
         entity_effects=KeptEffects(hub, scope, delivery.id),
-        render=renderer(hub, event),
+        render=renderer(hub, event, fetched),
         # Bound at its first use: few connectors have something to say.
         log=structlog.get_logger(route=line.name, delivery=delivery.id),
         now=hub.now,
+        litekart=client_of(hub, delivery.store, who=f"route:{line.name}", newer_than=newer_than),
+        fetched=fetched.objects,
+        admin_url=admin_link(hub.config.stores.get(delivery.store), event),
         public_url=hub.config.server.public_url,
         released=released,
     )
 
 
-def renderer(hub: Hub, event: Event) -> Callable[..., str]:
+def renderer(hub: Hub, event: Event, fetched: Fetched) -> Callable[..., str]:
     """`render(template, *, html=False, **more)` with the event's names; they are read at the first use."""
     names: Mapping[str, Any] = {}
 
     def render(template: str, *, html: bool = False, **more: Any) -> str:
         nonlocal names
-        names = names or names_for(event, public_url=hub.config.server.public_url)
+        names = names or names_for(
+            event, public_url=hub.config.server.public_url, fetched=fetched.objects, missing=fetched.missing
+        )
         return compile_template(template, html=html).render({**names, **more})
 
     return render
@@ -186,15 +202,17 @@ async def _try(hub: Hub, line: Line, claim: Claim, spent: Exchange) -> Receipt |
     if claim.delivery.body is None and not line.connector.reads_state:
         return Rejected("the event's body was dropped, so there is nothing to send")
     event = event_of(claim.delivery)
-    ctx = context_of(hub, line, claim.delivery, claim.attempt, event)
-    exchange.set(spent)
     try:
         async with asyncio.timeout(line.timeout):
+            since = asked_after(event, claim.delivery)
+            fetched = await fetched_for(hub, line, claim.delivery, event, since)
+            ctx = context_of(hub, line, claim.delivery, claim.attempt, event, fetched, since)
+            exchange.set(spent)
             await line.ready(ctx)
             result = await line.connector.deliver(event, ctx)
         if not isinstance(result, Receipt):
             raise TypeError(f"deliver returned {type(result).__name__} in place of a Receipt")
-        return result
+        return replace(result, text=f"{result.text}; {fetched.notes}") if fetched.notes else result
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -205,6 +223,28 @@ async def _try(hub: Hub, line: Line, claim: Claim, spent: Exchange) -> Receipt |
         if is_fault(error):
             return fault(line, claim, type(error).__name__)
         return outcome_of(error, hub.now())
+
+
+def asked_after(event: Event, delivery: Row[Any] | Any) -> datetime:
+    """When the event or its last repeat came in: what the store said before may be what it was before."""
+    return max(event.received_at, delivery.last_repeat_at or event.received_at)
+
+
+async def fetched_for(hub: Hub, line: Line, delivery: Row[Any] | Any, event: Event, since: datetime) -> Fetched:
+    """What the route fetches for the event. Raises the outcome that a condition on it has, or a TemplateError.
+
+    What a person sent or released is not judged, as nowhere.
+    """
+    route = line.route
+    if not route.fetches or event.store == RESERVED_STORE:
+        return NOTHING
+    client = client_of(hub, event.store, who=f"route:{line.name}")
+    # No part of the attempt's record, which shows what was said to the destination.
+    exchange.set(Exchange())
+    fetched = await fetch(client, route.fetches, ids_of(event), since, line.timeout * SHARE)
+    if route.judged_later and delivery.replay_id is None and delivery.released_at is None:
+        judge(route, event, fetched, public_url=hub.config.server.public_url, now=hub.now())
+    return fetched
 
 
 def fault(line: Line, claim: Claim, name: str) -> TryAgain:

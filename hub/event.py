@@ -57,6 +57,12 @@ SEARCH_FIELDS: dict[str, tuple[str, ...]] = {
     "sku": ("sku",),
     "payment": ("paymentId", "payment_id", "transactionId"),
 }
+# Whose ids lead to the objects that a route can fetch, and the fields they stand in.
+OBJECT_FIELDS: dict[str, tuple[str, ...]] = {
+    "order": ("orderId", "order_id"),
+    "customer": ("customerId", "customer_id", "userId", "user_id"),
+    "product": ("productId", "product_id"),
+}
 LINES = ("lineItems", "line_items", "items")
 MOST_LINES = 100
 
@@ -215,6 +221,25 @@ def id_text(value: Any) -> str:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 
+def object_ids(entity: str | None, data: dict[str, Any]) -> dict[str, str]:
+    """The ids of the order, customer and product that an event names, by these words; those it does not are not there.
+
+    `entity` is the event's, and counts also where its body was dropped. An id that is none the hub would take
+    (too long, with controls) is left out.
+    """
+    found = {name: _object_id(name, entity, data) for name in OBJECT_FIELDS}
+    return {name: value for name, value in found.items() if value and len(value) <= LONGEST_ID and is_clean(value)}
+
+
+def _object_id(name: str, entity: str | None, data: dict[str, Any]) -> str:
+    noun, _, about = (entity or "").partition(":")
+    if noun == name:
+        return about
+    nested = data.get(name)
+    inside = id_text(nested.get("id")) if isinstance(nested, dict) else ""
+    return next((value for field in OBJECT_FIELDS[name] if (value := id_text(data.get(field)))), inside)
+
+
 def content_hash(parsed: Parsed) -> bytes:
     """16 bytes over the body without its timestamp, spacing and key order: equal for a re-stamped repeat."""
     content = {name: value for name, value in parsed.document.items() if name != "timestamp"}
@@ -233,6 +258,16 @@ def dedupe_key(parsed: Parsed, body: bytes, id_field: str | None = None) -> byte
         return b"o" + f"{parsed.type} {parsed.entity}".encode()
     moment = (parsed.occurred_at + 2**62).to_bytes(8, "big")
     return b"t" + moment + hashlib.sha256(body).digest()[:24]
+
+
+def change_key(parsed: Parsed) -> bytes:
+    """The key of a change that polling found: of what, when it was made, and, since two may share a second, to what.
+
+    No webhook has such a one.
+    """
+    moment = (parsed.occurred_at + 2**62).to_bytes(8, "big")
+    about = f"{parsed.type} {parsed.entity} ".encode() + content_hash(parsed)
+    return b"u" + moment + hashlib.sha256(about).digest()[:24]
 
 
 def search_keys(kind: str, entity: str | None, data: dict[str, Any]) -> set[tuple[str, str]]:

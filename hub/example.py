@@ -95,7 +95,8 @@ def _setting(key: str, field: FieldInfo, given: Mapping[str, Any], indent: str) 
 
 def _route(given: Mapping[str, Any], indent: str, *, whole: bool) -> Iterator[str]:
     """A route: the first with every setting, the others with what differs and their connector's settings."""
-    for key, field in Route.model_fields.items():
+    for name, field in Route.model_fields.items():
+        key = field.alias or name
         if not (whole or key in given):
             continue
         if whole:

@@ -13,9 +13,10 @@ from hub.config import RESERVED_STORE
 from hub.database import Conflict
 from hub.deliver import event_of
 from hub.errors import Unavailable
-from hub.event import search_keys
-from hub.routing import route_alert, route_event
+from hub.event import STATE_EVENTS, search_keys
+from hub.routing import route_alert, route_change, route_event
 from hub.runtime import Hub
+from hub.store.events import POLLED
 from hub.store.fan_out import Plan, Planned, waiting_events, write_plans
 
 MOST = 100
@@ -32,8 +33,12 @@ def planner(hub: Hub) -> Planner:
     def plan(row: Row[Any]) -> Plan:
         document = orjson.loads(bytes(row.body))
         data = document["data"]
-        own = row.store == RESERVED_STORE
-        routing = route_alert(hub.config, data) if own else route_event(routes, event_of(row), data)
+        if row.store == RESERVED_STORE:
+            routing = route_alert(hub.config, data)
+        elif row.origin == POLLED and row.type in STATE_EVENTS:
+            routing = route_change(routes, event_of(row), data)
+        else:
+            routing = route_event(routes, event_of(row), data)
         keys = search_keys(row.type, row.entity, data)
         return Plan(routing.taken, routing.not_taken, routing.broken, keys)
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, cast
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
@@ -29,10 +30,10 @@ from hub import sandbox
 from hub.connector import Event
 from hub.errors import TemplateError
 from hub.money import amount_text
-from hub.sandbox import Sandbox, calculated, fits, kind, near, pay, ranked, shortened, spend, text
+from hub.sandbox import NotFetched, Sandbox, calculated, fits, kind, near, pay, ranked, shortened, spend, text
 
 __all__ = [
-    "FILTERS", "NAMES", "CompiledTemplate", "Condition", "compile_condition", "compile_template",
+    "FETCHED", "FILTERS", "NAMES", "CompiledTemplate", "Condition", "compile_condition", "compile_template",
     "condition_names", "names_for",
 ]  # fmt: skip
 
@@ -44,6 +45,12 @@ NAMES = {
     "store": "the store's name",
     "public_url": "the hub's own address, or null",
 }
+FETCHED = {
+    "order": "the order that the event is about, as the store has it now",
+    "customer": "the customer, the order's where the event names none",
+    "product": "the product",
+}
+"""What can be named too where the route's `with` lists it."""
 
 
 def money(value: Any, currency: str | None = None) -> str:
@@ -299,17 +306,19 @@ _PAGES = Sandbox(_FUNCTIONS, html=True)
 
 
 class Condition:
-    """A compiled `when:`. `fields` are the dotted paths it names."""
+    """A compiled `when:`. `fields` are the dotted paths it names, `fetched` the objects of FETCHED among them."""
 
     def __init__(self, source: str) -> None:
         self.source = source
         with _as_template_error(ends="it is incomplete: something is missing at its end"):
             tree = _CONDITIONS.parse_bounded(source, expression=True)
-            unknown = sorted(find_undeclared_variables(tree) - NAMES.keys())
+            named = find_undeclared_variables(tree)
+            unknown = sorted(named - NAMES.keys() - FETCHED.keys())
+            self.fetched = frozenset(named & FETCHED.keys())
             self._paths = _paths(tree)
             self._template = _CONDITIONS.from_string(tree)
         if unknown:
-            raise TemplateError(f"no name {shortened(unknown[0])}{near(unknown[0], NAMES)}")
+            raise TemplateError(f"no name {shortened(unknown[0])}{near(unknown[0], [*NAMES, *FETCHED])}")
 
     @property
     def fields(self) -> list[str]:
@@ -355,7 +364,8 @@ class CompiledTemplate:
         except Exception as error:
             reason = _reason(error)
             if reason.startswith("no name "):
-                reason += near(reason.removeprefix("no name "), names)
+                there = [name for name, value in names.items() if not isinstance(value, NotFetched)]
+                reason += near(reason.removeprefix("no name "), there)
             line = _line_of(error, self._template)
             raise TemplateError(f"line {line}: {reason}" if line > 1 else reason) from error
         return "".join(written)
@@ -379,9 +389,27 @@ def compile_template(source: str, *, html: bool = False) -> CompiledTemplate:
     return CompiledTemplate(source, html)
 
 
-def names_for(event: Event, *, public_url: str | None) -> dict[str, Any]:
-    """What a template can name (see NAMES). Money and other decimals in `data` are Decimal."""
-    return condition_names(event, event.data, public_url=public_url)
+def names_for(
+    event: Event,
+    *,
+    public_url: str | None,
+    fetched: Mapping[str, Any] = MappingProxyType({}),
+    missing: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """What a template can name (see NAMES and FETCHED). Money and other decimals in `data` are Decimal.
+
+    `missing` says why an object is not among the `fetched`, where it was asked for.
+    """
+    names = condition_names(event, event.data, public_url=public_url)
+    return names | NOT_ASKED_FOR | {name: not_fetched(name, why) for name, why in missing.items()} | dict(fetched)
+
+
+def not_fetched(name: str, why: str) -> NotFetched:
+    """What stands for an object that is not there: undefined, and it says so."""
+    return NotFetched(f"{name} was not fetched: {why}")
+
+
+NOT_ASKED_FOR = {name: not_fetched(name, f"the route has no `with: [{name}]`") for name in FETCHED}
 
 
 def condition_names(event: Event, data: Mapping[str, Any], *, public_url: str | None = None) -> dict[str, Any]:
@@ -412,7 +440,7 @@ def _paths(tree: nodes.Node) -> list[Path]:
     while rest:
         node = rest.pop()
         path = _path(node)
-        if path and path[0] in NAMES:
+        if path and (path[0] in NAMES or path[0] in FETCHED):
             found[path] = None
         else:
             rest.extend(reversed(list(node.iter_child_nodes())))

@@ -25,7 +25,7 @@ from sqlmodel import Field, SQLModel
 
 from hub.clock import from_micros, to_micros
 
-SCHEMA = "0004"
+SCHEMA = "0005"
 
 UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 LONGEST_TEXT = 2_000
@@ -334,6 +334,42 @@ class Session(SQLModel, table=True):
     expires_at: datetime = moment()
     remote: str | None = outside(200, default=None)
     agent: str | None = outside(200, default=None)
+
+
+class CatchUp(SQLModel, table=True):
+    """How far a store's orders, products or customers (`resource`) are polled for what no webhook brought.
+
+    What was made or changed before `since`, the moment that catch-up was first on, is never looked at by itself;
+    up to `seen_to` all is. `polled_at` is when the last poll ended well, `failing_since` since when none did, with
+    `error`. `lease_by` polls until `lease_until`. `alerted_at` is the `failing_since` of which an alert was made.
+    """
+
+    __tablename__ = "catch_up"
+    store: str = Field(primary_key=True)
+    resource: str = Field(primary_key=True)
+    since: datetime = moment()
+    seen_to: datetime = moment()
+    polled_at: datetime | None = moment(default=None)
+    failing_since: datetime | None = moment(default=None)
+    error: str | None = outside(default=None)
+    lease_by: str | None = None
+    lease_until: datetime | None = moment(default=None)
+    alerted_at: datetime | None = moment(default=None)
+
+
+class Registrations(SQLModel, table=True):
+    """A store's webhook registrations that lead here: `ours` maps types of event to their ids at the store.
+
+    `wrong` is what was found wrong with them when they were last looked at, since `wrong_since`; `alerted_at` the
+    `wrong_since` of which an alert was made.
+    """
+
+    store: str = Field(primary_key=True)
+    ours: Any = Field(sa_column=Column(Json))
+    looked_at: datetime | None = moment(default=None)
+    wrong: str | None = outside(default=None)
+    wrong_since: datetime | None = moment(default=None)
+    alerted_at: datetime | None = moment(default=None)
 
 
 class Worker(SQLModel, table=True):

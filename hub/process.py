@@ -54,8 +54,8 @@ GRACEFUL = 10
 MOST_VIEWERS = 200
 BACKLOG = 2048
 ASK_TIMEOUT = 60.0
-# Operations that take as long as the database is large.
-UNHURRIED = {"backup", "replay.stop"}
+# Operations that take as long as the database, or the store, is large.
+UNHURRIED = {"backup", "replay.stop", "catch_up.now", "catch_up.preview", "catch_up.start"}
 SQLITE_BEGINS = b"SQLite format 3\0"
 
 Caller = Callable[[str, dict[str, Any]], Awaitable[Any]]

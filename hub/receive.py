@@ -15,7 +15,7 @@ import structlog
 
 from hub.clock import new_id, to_micros
 from hub.errors import CommandError, NotAnEvent, NotAuthenticated, Refusal, Unavailable, UnknownStore
-from hub.event import Parsed, content_hash, dedupe_key, parse, verify
+from hub.event import ONCE_BY_NATURE, Parsed, content_hash, dedupe_key, parse, verify
 from hub.runtime import MOST_BEHIND, Hub
 from hub.store.events import Kept, NewEvent, get_repeat, keep_events, kept_as
 from hub.store.refusals import (
@@ -189,12 +189,15 @@ def authenticate(hub: Hub, incoming: Incoming) -> str:
 
 def new_event(hub: Hub, incoming: Incoming, parsed: Parsed, fingerprint: str) -> NewEvent:
     """The row of an event that just came in."""
+    store = hub.config.stores[incoming.store]
+    # Polling finds what it is about and no id of the webhook's: both must come to one key.
+    id_field = None if parsed.type in ONCE_BY_NATURE and store.catches_up else store.event_id_field
     return NewEvent(
         id=new_id("evt"),
         store=incoming.store,
         type=parsed.type,
         entity=parsed.entity,
-        dedupe_key=dedupe_key(parsed, incoming.body, hub.config.stores[incoming.store].event_id_field),
+        dedupe_key=dedupe_key(parsed, incoming.body, id_field),
         content_hash=content_hash(parsed),
         body=incoming.body,
         headers=orjson.dumps(kept_headers(incoming.headers)).decode(),

@@ -8,11 +8,12 @@ from typing import Any
 from hub.config import RESERVED_STORE, Config, Route
 from hub.connector import Event
 from hub.errors import TemplateError
-from hub.language import condition_names
+from hub.language import Condition, condition_names
 from hub.sandbox import shortened
 
 OWN_EVENTS = f"{RESERVED_STORE}."
 SOURCE_SHOWN = 200
+FOUND_BY_POLLING = "polling found this change, not a webhook: it goes only along routes that read the present state"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,14 @@ def route_event(
     return routing
 
 
+def route_change(routes: Mapping[str, Route], event: Event, data: Mapping[str, Any]) -> Routing:
+    """Where a change goes that polling found: it stands for any number of webhooks, so only where the state is read."""
+    reading = {name: route for name, route in routes.items() if route.connector_class.reads_state}
+    routing = route_event(reading, event, data)
+    routing.not_taken.update({name: FOUND_BY_POLLING for name in routes if name not in reading})
+    return routing
+
+
 def alert_routes(config: Config, route: str | None) -> list[str]:
     """The routes that are told of a matter of `route`, or of the hub itself: never the one that it is about."""
     own = config.routes[route].alerts if route in config.routes else None
@@ -65,11 +74,21 @@ def _why_not(route: Route, event: Event, names: Mapping[str, Any]) -> str | None
         return "event: the hub's own events go only to the routes named for them"
     if not takes_type(route.events, event.type):
         return f"event: {', '.join(route.events)}"
-    condition = route.condition
+    # What names objects of the store is judged in the delivery, when they are fetched.
+    return None if route.judged_later else unmet(route.condition, names)
+
+
+def unmet(condition: Condition | None, names: Mapping[str, Any]) -> str | None:
+    """Why the condition does not let it through, with the fields' values, or None. Raises TemplateError."""
     if condition is None or condition.holds(names):
         return None
     values, source = condition.explain(names), shortened(condition.source, SOURCE_SHOWN)
     return f"when: {values} ({source})" if values else f"when: {source}"
+
+
+def judged_text(condition: Condition) -> str:
+    """Of a condition on fetched objects, when it is judged."""
+    return f"its condition names the store's {' and '.join(sorted(condition.fetched))}, so it is judged at delivery"
 
 
 @lru_cache(maxsize=4096)

@@ -4,9 +4,10 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from sqlalchemy import Connection, text
@@ -38,7 +39,8 @@ log = structlog.get_logger()
 class Hub:
     """A process's share of the hub. `worker_id` names it where it delivers; `dashboard_url` while it listens there.
 
-    `disk_low` says why webhooks are refused while too little of the disk is free.
+    `disk_low` says why webhooks are refused while too little of the disk is free. `clients` are hub.stores'; what is
+    opened on the way and ends with the hub stands in `closing`.
     """
 
     config: Config
@@ -51,6 +53,8 @@ class Hub:
     worker_id: str
     dashboard_url: str | None = None
     disk_low: str | None = None
+    clients: dict[str, Any] = field(default_factory=dict)
+    closing: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     def now(self) -> datetime:
         return self.clock.now()
@@ -95,6 +99,7 @@ async def open_hub(config: Config, database: Database, bells: Bells) -> AsyncIte
     finally:
         for task in watching:
             task.cancel()
+        await hub.closing.aclose()
         await hub.writer.close()
 
 

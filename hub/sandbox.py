@@ -151,6 +151,12 @@ class Missing(StrictUndefined):
         return f"no field {name} in {kind(self._undefined_obj)}"
 
 
+class NotFetched(Missing):
+    """An object that a route's `with` may name and that is not there; its hint says why. So are all its fields."""
+
+    __slots__ = ()
+
+
 LEAVES = frozenset({int, float, bool, Decimal, type(None)})
 
 
@@ -441,6 +447,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         spend()
+        if isinstance(obj, NotFetched):
+            return obj
         if isinstance(obj, Undefined):
             str(obj)
         if isinstance(obj, Mapping | list | range) or (isinstance(obj, str | tuple) and isinstance(argument, int)):

@@ -14,7 +14,10 @@ from hub.config import Config, Route
 from hub.connector import Context, Effect, Event
 from hub.errors import HubError
 from hub.language import compile_template, names_for
+from hub.litekart import MAX_ANSWER
 from hub.outcome import is_fault, outcome_of
+from hub.routing import judged_text
+from hub.stores import made
 from hub.testing.samples import event_of, sample
 
 
@@ -57,7 +60,11 @@ async def check_route(config: Config, name: str, route: Route) -> str:
     timeout: float = route.timeout.total_seconds()
     asked = route.connector_class(route.settings)
     event = event_of(sample("order.placed"), next(iter(config.stores)))
-    async with open_client(guard, timeout=timeout) as http, asyncio.timeout(timeout):
+    async with (
+        open_client(guard, timeout=timeout) as http,
+        open_client(guard, timeout=timeout, max_answer=MAX_ANSWER) as asking,
+        asyncio.timeout(timeout),
+    ):
         context = Context(
             route=name,
             store=event.store,
@@ -71,9 +78,14 @@ async def check_route(config: Config, name: str, route: Route) -> str:
             render=partial(render, config, event),
             log=structlog.get_logger(),
             now=system_time,
+            litekart=made(config, event.store, asking, who=f"route:{name}"),
             public_url=config.server.public_url,
         )
-        return await asked.check(context)
+        told = await asked.check(context)
+    if not route.judged_later:
+        return told
+    assert route.condition is not None
+    return f"{told}; {judged_text(route.condition)}"
 
 
 def render(config: Config, event: Event, template: str, *, html: bool = False, **more: Any) -> str:

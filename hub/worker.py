@@ -15,6 +15,7 @@ from math import ceil
 import structlog
 from sqlalchemy import Connection
 
+from hub import catch_up, registrations
 from hub.alerts import raise_alerts
 from hub.database import Conflict
 from hub.deliver import Line, attempt, open_line
@@ -261,6 +262,7 @@ async def running(hub: Hub) -> AsyncIterator[Worker]:
     async def forget_workers() -> None:
         await hub.database.write(lambda connection: forget(connection, hub.now()))
 
+    await catch_up.begin(hub)
     place = Place()
 
     async def drop_what_is_old() -> None:
@@ -269,6 +271,8 @@ async def running(hub: Hub) -> AsyncIterator[Worker]:
     periodic = [
         Periodic("forget_workers", FORGET_EVERY, forget_workers),
         Periodic("keeping", KEEPING_EVERY, drop_what_is_old),
+        *catch_up.periodic(hub),
+        *registrations.periodic(hub),
     ]
     tasks = [asyncio.ensure_future(loop) for loop in worker.loops()]
     arq = asyncio.create_task(run_worker(hub.bells, periodic, worker.stopping), name="arq")

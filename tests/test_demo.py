@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
@@ -32,8 +33,11 @@ from hub.demo.counterparts import Arrival, open_counterparts
 from hub.demo.folder import fresh_secrets, throwaway_folder, usual_port, write_config
 from hub.demo.ledger import Ledger
 from hub.demo.screen import ROUTES, WIDEST, Answered, Screen
-from hub.demo.story import ENDPOINT, MAIL, SLACK, first_scene, later
+from hub.demo.shop import DemoShop
+from hub.demo.story import ENDPOINT, MAIL, SLACK, first_scene, later, told
+from hub.errors import CommandError
 from hub.event import EVENT_TYPES, entity_of
+from hub.testing.store import serving
 
 DEMO = [sys.executable, "-m", "hub.cli", "demo"]
 # Longer than the demo gives itself.
@@ -135,8 +139,14 @@ def test_once_delivers_everything_and_leaves_nothing(temporary: Path) -> None:
     (taken,) = [line for line in ended.stdout.splitlines() if "attempt 3 taken" in line]
     assert [f"key …{key}" in line for line in (*failed, taken)] == [True] * 3
     assert "Slack     New order 1042 from Zoë Ångström: 179.70 EUR" in ended.stdout
-    assert "Mail      New order 1043 from 李 雷: 12.50 EUR" in ended.stdout
+    assert "Mail      New order 1043 from 李 雷: 17.40 EUR" in ended.stdout
     assert "9 events, 16 messages, 2 retries" in ended.stdout
+    # What the webhook does not say, the hub asks for, and says so before the message.
+    (placed, *_), (asked, *_), (mailed, *_) = (
+        [place for place, line in enumerate(ended.stdout.splitlines()) if part in line]
+        for part in ("#2 order.placed ", "#2   Store     is asked: GET /api/orders/", "#2   Mail ")
+    )
+    assert placed < asked < mailed
     assert "a duplicate: nothing is sent twice" in ended.stdout
     assert any(line.startswith("  http://127.0.0.1:") and "/login?token=" in line for line in ended.stdout.splitlines())
     assert max(cell_len(line) for line in ended.stdout.splitlines()) <= WIDEST
@@ -256,7 +266,7 @@ async def test_a_port_that_is_taken_meanwhile_is_left_to_its_owner(temporary: Pa
         port = taken.getsockname()[1]
         async with (
             open_counterparts(lambda arrival: None, known.slack) as counterparts,
-            play.started_hub(temporary, counterparts, known, port) as hub,
+            play.started_hub(temporary, counterparts, "http://127.0.0.1:1", known, port) as hub,
         ):
             assert hub.url != f"http://127.0.0.1:{port}"
             assert await hub.deliveries() == []
@@ -273,11 +283,11 @@ def test_where_the_usual_port_is_taken_it_uses_another(monkeypatch: pytest.Monke
 async def test_its_secrets_stand_in_a_private_file_alone(temporary: Path) -> None:
     known = fresh_secrets()
     async with open_counterparts(lambda arrival: None, known.slack) as counterparts:
-        config = write_config(temporary, counterparts, known, 8600)
+        config = write_config(temporary, counterparts, "http://127.0.0.1:1", known, 8600)
         loaded = load_config(config, {})
     private = temporary / ".env"
     assert private.stat().st_mode & 0o777 == 0o600
-    for secret in (known.webhook, known.slack, known.signing):
+    for secret in (known.webhook, known.slack, known.signing, known.api_key):
         assert secret in private.read_text()
         assert secret not in config.read_text()
     assert loaded.warnings == []
@@ -285,21 +295,38 @@ async def test_its_secrets_stand_in_a_private_file_alone(temporary: Path) -> Non
 
 
 def test_the_first_scene_has_every_type_and_the_rest_goes_on_with_fresh_ones() -> None:
-    assert {step.type for step in first_scene()} == set(EVENT_TYPES)
-    documents = list(itertools.islice(later(), 200))
+    shop = DemoShop("key")
+    assert {step.type for step in first_scene(shop)} == set(EVENT_TYPES)
+    documents = list(itertools.islice(later(shop), 400))
     assert {document["event"] for document in documents} == set(EVENT_TYPES)
-    entities = [entity_of(one["event"], one["data"]) for one in documents if one["event"].startswith("order.")]
-    assert len(set(entities)) == len(entities) > 0
+    placed = [entity_of(one["event"], one["data"]) for one in documents if one["event"] == "order.placed"]
+    assert len(set(placed)) == len(placed) > 0
+
+
+def test_a_store_that_tells_of_something_else_is_found_out() -> None:
+    with pytest.raises(CommandError, match="the store told of nothing, and "):
+        told(DemoShop("key"), "order.placed")
+
+
+async def test_calls_are_shown_in_order_once_they_are_answered() -> None:
+    shop = DemoShop("key")
+    async with serving(shop) as url, httpx.AsyncClient(base_url=url, headers={"Authorization": "Bearer key"}) as http:
+        for path in ("/api/orders", "/api/products"):
+            await http.get(path)
+        assert [call.path for call in shop.fresh_calls()] == ["/api/orders", "/api/products"]
+        assert list(shop.fresh_calls()) == []
 
 
 def played() -> Ledger:
     """A ledger of the first scene as it should end."""
     ledger = Ledger()
-    for number, step in enumerate(first_scene(), 1):
+    for number, step in enumerate(first_scene(DemoShop("key")), 1):
         event_id = f"evt_{number}"
         ledger.answers[event_id] = Answered(number, step.type, "", 200, event_id, False, 0.0)
         ledger.expected[event_id] = step
         ledger.arrivals += [arrival(event_id, place) for place in sorted(step.reaches)]
+        if step.type == "order.placed":
+            ledger.asked.append(f"/api/orders/{step.document['data']['orderId']}")
     tried = ledger.arrivals.index(arrival("evt_2", ENDPOINT))
     failed = [arrival("evt_2", ENDPOINT, attempt, "503") for attempt in (1, 2)]
     ledger.arrivals[tried : tried + 1] = [*failed, arrival("evt_2", ENDPOINT, 3)]
@@ -325,6 +352,9 @@ def test_what_is_missing_doubled_or_misled_is_found_out() -> None:
     doubled = played()
     doubled.arrivals.append(arrival("evt_1", MAIL))
     assert doubled.mistakes(16) == ["#1 customer.registered reached Mail 2 times"]
+    unasked = played()
+    unasked.asked.pop()
+    assert unasked.mistakes(16) == ["#8 order.placed: the store was not asked for the order"]
     misled = played()
     misled.arrivals.append(arrival("evt_8", SLACK))
     assert misled.mistakes(16) == ["#8 order.placed reached Slack, which no route says"]
@@ -378,13 +408,14 @@ def test_on_a_narrow_screen_no_instruction_is_cut(width: int) -> None:
     screen = Screen(Console(file=file, force_terminal=True, no_color=True, width=width))
     screen.introduce(
         "http://127.0.0.1:8600/webhooks/main",
+        "http://127.0.0.1:8700",
         "http://127.0.0.1:8601/login?token=x",
         Path("/tmp/litekart-demo-12345678"),
         1.2,
     )
     screen.invite(Path("/tmp/litekart-demo-12345678/config.yaml"), "http://127.0.0.1:8600/webhooks/main", "s" * 43)
     told = " ".join(Text.from_ansi(file.getvalue()).plain.split())
-    assert "beside it a mail server, a Slack and an HTTP endpoint, all on this machine." in told
+    assert "beside it a store, a mail server, a Slack and an HTTP endpoint, all on this machine." in told
     assert "it refuses it 2 times, then takes it." in told
     assert "yours are marked `you`. Ctrl-C ends the demo." in told
     assert "s" * 43 in told

@@ -31,6 +31,9 @@ def status(config: ConfigPath = CONFIG, as_json: AsJson = False) -> None:
 def _show_status(found: dict[str, Any]) -> None:
     show_pairs([("status", found["status"]), *(("because", reason) for reason in found["reasons"])])
     show_pairs([("note", note) for note in found["notes"]])
+    for store, polled in found["catch_up"].items():
+        last = moment(polled["polled_at"]) or "not yet"
+        say(f"store {store}: {polled['missing_24h']} missing in 24 h, last polled {last}")
     if found["waiting_for_fan_out"]:
         say(f"{found['waiting_for_fan_out']} events wait for fan-out")
     rows = [

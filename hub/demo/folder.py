@@ -31,10 +31,11 @@ class Secrets:
     webhook: str
     slack: str
     signing: str
+    api_key: str
 
 
 def fresh_secrets() -> Secrets:
-    return Secrets(secrets.token_hex(24), secrets.token_hex(12), secrets.token_hex(24))
+    return Secrets(secrets.token_hex(24), secrets.token_hex(12), secrets.token_hex(24), secrets.token_hex(16))
 
 
 @contextmanager
@@ -86,48 +87,61 @@ def _bound_port(port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def write_config(folder: Path, counterparts: Counterparts, known: Secrets, port: int) -> Path:
+def write_config(folder: Path, counterparts: Counterparts, store_url: str, known: Secrets, port: int) -> Path:
     """`config.yaml`, and its secrets in `.env` of mode 600. Returns the config's path."""
     # Names of its own: the shell's variables go before .env, and a real SLACK_URL must not be taken.
     environment = {
         "DEMO_WEBHOOK_SECRET": known.webhook,
         "DEMO_SLACK_URL": counterparts.slack.webhook_url,
         "DEMO_SIGNING_SECRET": known.signing,
+        "DEMO_API_KEY": known.api_key,
     }
     private = os.open(folder / ".env", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(private, "w") as file:
         file.writelines(f"{name}={value}\n" for name, value in environment.items())
     path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config_of(counterparts, port), sort_keys=False, allow_unicode=True))
+    path.write_text(yaml.safe_dump(config_of(counterparts, store_url, port), sort_keys=False, allow_unicode=True))
     return path
 
 
-def config_of(counterparts: Counterparts, port: int) -> dict[str, Any]:
+def config_of(counterparts: Counterparts, store_url: str, port: int) -> dict[str, Any]:
     """The config's content; the routes are those that the first lines of the demo show."""
     return {
         "server": {"host": "127.0.0.1", "port": port},
         "dashboard": {"port": 0},
         "database": "sqlite:///data/hub.db",
         "redis": "embedded",
-        "network": {"allow": counterparts.addresses},
+        "network": {"allow": [*counterparts.addresses, store_url.removeprefix("http://")]},
         # A throwaway folder: what is kept there matters to nobody.
         "disk": {"min_free": "0B", "min_free_percent": 0},
-        "stores": {"main": {"url": "https://shop.example", "webhook_secrets": ["${DEMO_WEBHOOK_SECRET}"]}},
+        "stores": {
+            "main": {
+                "url": store_url,
+                "api_key": "${DEMO_API_KEY}",
+                "webhook_secrets": ["${DEMO_WEBHOOK_SECRET}"],
+                "admin_url": "https://shop.example/admin/{kind}/{id}",
+                # What the demo shows are the calls that its routes make.
+                "catch_up": "off",
+            }
+        },
         "routes": {
             "big-orders": {
                 "connector": "slack",
                 "events": ["order.placed"],
                 "when": "data.total >= 100",
+                "with": ["order", "customer"],
                 "settings": {"webhook_url": "${DEMO_SLACK_URL}"},
             },
             "low-stock": {
                 "connector": "slack",
                 "events": ["inventory.low"],
+                "with": ["product"],
                 "settings": {"webhook_url": "${DEMO_SLACK_URL}"},
             },
             "shop-mail": {
                 "connector": "email",
                 "events": ["order.*", "customer.*"],
+                "with": ["order", "customer"],
                 "settings": {
                     "host": "127.0.0.1",
                     "port": counterparts.mail.port,

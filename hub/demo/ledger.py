@@ -11,11 +11,16 @@ from hub.demo.story import PLACES, Step
 
 @dataclass
 class Ledger:
-    """`answers` and `expected` by event id; `arrivals` in the order they came."""
+    """`answers` and `expected` by event id; `arrivals` in the order they came; `asked`: the paths of the store's API.
+
+    `about`: the last event that named an id.
+    """
 
     answers: dict[str, Answered] = field(default_factory=dict)
     expected: dict[str, Step] = field(default_factory=dict)
     arrivals: list[Arrival] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    about: dict[str, str] = field(default_factory=dict)
 
     def number_of(self, event_id: str) -> int | None:
         """The demo's number of an event; None for one that somebody else sent."""
@@ -43,7 +48,7 @@ class Ledger:
         """
         meant = sum(len(step.reaches) for step in self.expected.values())
         more = [f"the hub lists {listed} deliveries, and {meant} were meant"] if listed != meant else []
-        return [*self.missing(), *self._too_much(), *self._not_retried(), *more]
+        return [*self.missing(), *self._too_much(), *self._not_retried(), *self._not_asked(), *more]
 
     def _too_much(self) -> Iterator[str]:
         for (event_id, place), count in Counter((one.event_id, one.place) for one in self.taken()).items():
@@ -58,6 +63,13 @@ class Ledger:
         retried = {one.key for one in self.taken() if one.attempt == FAILURES + 1}
         if len(refused) != FAILURES or {one.key for one in refused} != retried:
             yield f"{len(refused)} attempts were refused; {FAILURES} of one message were meant, and a third one taken"
+
+    def _not_asked(self) -> Iterator[str]:
+        """Orders that the hub told of without having asked the store for them."""
+        paths = {path.rpartition("/")[2] for path in self.asked}
+        for event_id, step in self.expected.items():
+            if step.type == "order.placed" and step.document["data"]["orderId"] not in paths:
+                yield f"#{self.number_of(event_id)} {step.type}: the store was not asked for the order"
 
     def rows(self) -> list[Row]:
         """The summary, a row for each counterpart."""

@@ -11,20 +11,24 @@ from typing import Any
 
 import httpx
 
+from hub.clock import system_time
 from hub.demo.child import RunningHub, running_hub
 from hub.demo.counterparts import Arrival, Counterparts, open_counterparts
 from hub.demo.folder import Secrets, free_port, fresh_secrets, is_free, throwaway_folder, usual_port, write_config
 from hub.demo.ledger import Ledger
 from hub.demo.screen import Answered, Screen
+from hub.demo.shop import DemoShop
 from hub.demo.story import first_scene, later
 from hub.errors import CommandError
 from hub.event import entity_of
 from hub.testing.samples import StoreDouble, to_bytes
+from hub.testing.store import serving
 
 DEADLINE = 60.0
 PACE = 0.3
 LATER_PACE = 4.0
 ASK_EVERY = 0.2
+LOOK_EVERY = 0.05
 DEATH_WITHIN = 5.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -35,6 +39,7 @@ class Stage:
 
     screen: Screen
     hub: RunningHub
+    shop: DemoShop
     store: StoreDouble
     arrived: "asyncio.Queue[Arrival]"
     ledger: Ledger
@@ -73,35 +78,40 @@ async def play(once: bool, screen: Screen) -> None:
     port = free_port() if once else usual_port()
     try:
         async with asyncio.timeout(DEADLINE) as limit, staged(screen, ledger, port) as stage:
-            await first_to_end(act(stage, once, limit), show_arrivals(stage), stage.hub.death())
+            await first_to_end(act(stage, once, limit), show_arrivals(stage), watch_calls(stage), stage.hub.death())
     except TimeoutError:
         raise CommandError("\n".join([f"not all was done within {DEADLINE:.0f} s", *ledger.missing()])) from None
 
 
 @asynccontextmanager
 async def staged(screen: Screen, ledger: Ledger, port: int) -> AsyncIterator[Stage]:
-    """The folder, the counterparts, the hub and the store, each gone at the end."""
+    """The folder, the counterparts, the store and the hub, each gone at the end."""
     known, began = fresh_secrets(), time.monotonic()
     arrived: asyncio.Queue[Arrival] = asyncio.Queue()
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(throwaway_folder())
         counterparts = await stack.enter_async_context(open_counterparts(arrived.put_nowait, known.slack))
-        hub = await stack.enter_async_context(started_hub(folder, counterparts, known, port))
+        shop = DemoShop(known.api_key)
+        store_url = await stack.enter_async_context(serving(shop))
+        hub = await stack.enter_async_context(started_hub(folder, counterparts, store_url, known, port))
         store = await stack.enter_async_context(StoreDouble(hub.webhook_url, known.webhook))
-        screen.introduce(hub.webhook_url, hub.dashboard, folder, time.monotonic() - began)
-        yield Stage(screen, hub, store, arrived, ledger)
+        screen.introduce(hub.webhook_url, store_url, hub.dashboard, folder, time.monotonic() - began)
+        yield Stage(screen, hub, shop, store, arrived, ledger)
 
 
 @asynccontextmanager
-async def started_hub(folder: Path, counterparts: Counterparts, known: Secrets, port: int) -> AsyncIterator[RunningHub]:
+async def started_hub(
+    folder: Path, counterparts: Counterparts, store_url: str, known: Secrets, port: int
+) -> AsyncIterator[RunningHub]:
     """The hub, listening. Where somebody took its port meanwhile, it is started once more on another."""
     async with AsyncExitStack() as stack:
         try:
-            hub = await stack.enter_async_context(running_hub(write_config(folder, counterparts, known, port)))
+            config = write_config(folder, counterparts, store_url, known, port)
+            hub = await stack.enter_async_context(running_hub(config))
         except CommandError:
             if is_free(port):
                 raise
-            config = write_config(folder, counterparts, known, free_port())
+            config = write_config(folder, counterparts, store_url, known, free_port())
             hub = await stack.enter_async_context(running_hub(config))
         yield hub
 
@@ -125,19 +135,19 @@ async def act(stage: Stage, once: bool, limit: asyncio.Timeout) -> None:
     listed = await all_delivered(stage)
     if mistakes := stage.ledger.mistakes(listed):
         raise CommandError("\n".join(["not everything went as it should", *mistakes]))
-    stage.screen.summary(stage.ledger.rows(), len(stage.ledger.expected))
+    stage.screen.summary(stage.ledger.rows(), len(stage.ledger.expected), len(stage.ledger.asked))
     if once:
         return
     limit.reschedule(None)
     stage.screen.invite(stage.hub.config, stage.hub.webhook_url, stage.store.secret)
-    for document in later():
+    for document in later(stage.shop):
         await asyncio.sleep(LATER_PACE)
         await post(stage, document)
 
 
 async def play_first_scene(stage: Stage) -> None:
     """Posts the scene, then its large order again, as a store does that saw no answer. Raises CommandError."""
-    for step in first_scene():
+    for step in first_scene(stage.shop):
         answer = await post(stage, step.document)
         if answer.status != 200:
             raise CommandError(f"the hub answered {answer.status} to {step.type}")
@@ -167,6 +177,8 @@ async def post(stage: Stage, document: dict[str, Any]) -> Answered:
         answer = Answered(number, document["event"], entity, response.status_code, event_id, duplicate, at)
         if response.status_code == 200 and not duplicate:
             stage.ledger.answers[event_id] = answer
+            ids = (value for name, value in document["data"].items() if name.endswith("Id"))
+            stage.ledger.about |= dict.fromkeys(ids, event_id)
         stage.screen.event(answer)
         return answer
 
@@ -176,9 +188,27 @@ async def show_arrivals(stage: Stage) -> None:
     while True:
         arrival = await stage.arrived.get()
         async with stage.posting:
+            show_calls(stage)
             stage.ledger.arrivals.append(arrival)
             stage.screen.arrival(arrival, stage.ledger.number_of(arrival.event_id))
             stage.changed.set()
+
+
+async def watch_calls(stage: Stage) -> None:
+    """Shows the hub's calls into the store as they come, also where no message follows."""
+    while True:
+        await asyncio.sleep(LOOK_EVERY)
+        async with stage.posting:
+            show_calls(stage)
+
+
+def show_calls(stage: Stage) -> None:
+    """Shows what the store was asked since the last time, each beside the last event that named it."""
+    for call in stage.shop.fresh_calls():
+        stage.ledger.asked.append(call.path)
+        about = stage.ledger.about.get(call.path.rpartition("/")[2], "")
+        at = time.monotonic() - (system_time() - call.at).total_seconds()
+        stage.screen.call(call, at, stage.ledger.number_of(about))
 
 
 async def all_delivered(stage: Stage) -> int:

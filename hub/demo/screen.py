@@ -19,6 +19,7 @@ from hub.demo.counterparts import FAILURES, Arrival
 from hub.demo.paste import curl_command, hub_command
 from hub.demo.story import ENDPOINT, MAIL, PLACES, SLACK
 from hub.errors import CommandError
+from hub.testing.store import Call
 
 WIDEST = 100
 EVENT = "bold cyan"
@@ -26,6 +27,7 @@ FAILED = "bold red"
 TAKEN = "bold green"
 QUIET = "bright_black"
 STYLES = dict(zip(PLACES, ("magenta", "yellow", "blue"), strict=True))
+STORE = "Store"
 ROUTES = (
     ("big-orders", "order.placed, when data.total >= 100", SLACK),
     ("low-stock", "inventory.low", SLACK),
@@ -66,11 +68,11 @@ class Screen:
         self.console.width = min(self.console.width, WIDEST) if self.console.is_terminal else WIDEST
         self._began = time.monotonic()
 
-    def introduce(self, webhook_url: str, dashboard: str, folder: Path, seconds: float) -> None:
+    def introduce(self, webhook_url: str, store_url: str, dashboard: str, folder: Path, seconds: float) -> None:
         """What is running, where to watch it, and which way the events go."""
         self.title("litekart-hub demo")
         self.note(
-            "A whole hub, and beside it a mail server, a Slack and an HTTP endpoint, all on this machine.",
+            "A hub, and beside it a store, a mail server, a Slack and an HTTP endpoint, all on this machine.",
             f"It keeps everything in {folder}, which is removed at the end.",
             "",
         )
@@ -79,6 +81,8 @@ class Screen:
         self.note(
             "",
             f"The endpoint is down when the first order comes: it refuses it {FAILURES} times, then takes it.",
+            "A webhook says little: ids and a total. For names and items the hub asks the store's API",
+            f"on {store_url}.",
             f"The hub listens on {webhook_url}, {duration(seconds)} after its start.",
             "Its dashboard, by a link that logs in once:",
         )
@@ -105,7 +109,13 @@ class Screen:
         else:
             self.line(*start, one.text)
 
-    def summary(self, rows: Iterable["Row"], events: int) -> None:
+    def call(self, one: Call, at: float, event_number: int | None) -> None:
+        """The hub asking the store, and the answer's status."""
+        answer = (f"  {one.status}", TAKEN if one.status == 200 else FAILED)
+        start = (*self._begin(at, event_number, QUIET), (f"  {STORE:<10}", TAKEN))
+        self.line(*start, f"is asked: {one.method} {one.path}", answer)
+
+    def summary(self, rows: Iterable["Row"], events: int, calls: int) -> None:
         """How many messages went where, how often something had to be tried again, how long it took."""
         rows = list(rows)
         self.title("Delivered")
@@ -123,7 +133,8 @@ class Screen:
         messages, retries = sum(row.messages for row in rows), sum(row.retries for row in rows)
         self.note(
             "",
-            f"{events} events, {messages} messages, {retries} retries. One webhook came twice; no message did.",
+            f"{events} events, {messages} messages, {retries} retries, {calls} calls to the store. One webhook came "
+            "twice; no message did.",
             "Times run from a webhook's post to its message at the counterpart.",
         )
 

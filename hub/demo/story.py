@@ -4,19 +4,24 @@ Each step says which counterparts must hear of it. That is written here by hand 
 config, so that a hub that routes wrongly is found out.
 """
 
-import random
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
-from hub.testing.samples import EVENT_TYPES, sample
+from hub.demo.shop import DemoShop
+from hub.errors import CommandError
+from hub.testing.store.happenings import cancel, create_product, pay, place_order, register_customer, restock, update
+from hub.testing.store.live import happen
 
 MAIL, SLACK, ENDPOINT = "Mail", "Slack", "Endpoint"
 PLACES = (MAIL, SLACK, ENDPOINT)
 
-ZOE = {"firstName": "Zoë", "lastName": "Ångström", "email": "zoe@example.test"}
-LEI = {"firstName": "李", "lastName": "雷", "email": "li.lei@example.test"}
+ZOE = {"first_name": "Zoë", "last_name": "Ångström", "email": "zoe@example.test"}
+LEI = {"first_name": "李", "last_name": "雷", "email": "li.lei@example.test", "phone": None}
+KETTLE = {"name": "Copper kettle", "sku": "KET-1", "price": Decimal("59.90"), "stock": 8}
+COFFEE = {"name": "Café crème, 250 g", "sku": "CAF-250", "price": Decimal("12.50"), "stock": 40}
+SCARF = {"name": "Wool scarf “Skåne”", "sku": "SCA-3", "price": 34.0, "stock": 40}
 
 
 @dataclass(frozen=True)
@@ -31,50 +36,45 @@ class Step:
         return str(self.document["event"])
 
 
-def first_scene() -> list[Step]:
-    """Zoë registers, places a large order, pays; the kettle runs low and comes back; a small order is cancelled."""
-    zoe, lei = fresh("cus"), fresh("cus")
-    large = {"orderId": fresh("ord"), "orderNo": 1042, "customerId": zoe, "customer": ZOE} | order_of("KET-1", 3, 59.9)
-    small = {"orderId": fresh("ord"), "orderNo": 1043, "customerId": lei, "customer": LEI} | order_of(
-        "CAF-250", 1, 12.5
-    )
-    paid = {"paymentId": fresh("pay"), "orderId": large["orderId"], "orderNo": 1042, "amount": large["total"]}
-    kettle = {"productId": fresh("prd"), "name": GOODS["KET-1"], "sku": "KET-1"}
-    scarf = {"productId": fresh("prd"), "name": "Wool scarf “Skåne”", "sku": "SCA-3", "price": 34.0, "stock": 40}
-    return [
-        step("customer.registered", MAIL, customerId=zoe, **ZOE),
-        step("order.placed", MAIL, SLACK, **large),
-        step("payment.completed", **paid),
-        step("order.updated", MAIL, **large),
-        step("inventory.low", SLACK, **kettle),
-        step("product.updated", **kettle, price=59.9, stock=53),
-        step("product.created", **scarf),
-        step("order.placed", MAIL, **small),
-        step("order.cancelled", MAIL, **small, reason="Ordered twice – désolé"),
-    ]
+def first_scene(shop: DemoShop) -> Iterator[Step]:
+    """Zoë registers, places a large order, by which the kettle runs low, and pays; the kettle comes back; a scarf is
+    new; a small order is cancelled.
+
+    Each thing happens when its step is asked for.
+    """
+    for goods in (KETTLE, COFFEE):
+        shop.state.add_product(dict(goods))
+    lei = shop.state.add("customers", dict(LEI))
+    zoe = register_customer(shop, **ZOE)
+    yield told(shop, "customer.registered", MAIL)
+    large = place_order(shop, zoe["id"], [{"sku": KETTLE["sku"], "quantity": 3}])
+    yield told(shop, "order.placed", MAIL, SLACK)
+    yield told(shop, "inventory.low", SLACK)
+    pay(shop, large["id"])
+    yield told(shop, "payment.completed")
+    update(shop, large["id"])
+    yield told(shop, "order.updated", MAIL)
+    restock(shop, str(KETTLE["sku"]), 53)
+    yield told(shop, "product.updated")
+    create_product(shop, **SCARF)
+    yield told(shop, "product.created")
+    small = place_order(shop, lei["id"], [{"sku": COFFEE["sku"]}])
+    yield told(shop, "order.placed", MAIL)
+    cancel(shop, small["id"], "Ordered twice – désolé")
+    yield told(shop, "order.cancelled", MAIL)
 
 
-GOODS = {"KET-1": "Copper kettle", "CAF-250": "Café crème, 250 g"}
+def told(shop: DemoShop, type: str, *reaches: str) -> Step:
+    """What the shop has just told, which must be of that type. The endpoint hears of it too: it takes everything."""
+    document = shop.outbox.popleft() if shop.outbox else {"event": "nothing"}
+    if document["event"] != type:
+        raise CommandError(f"the store told of {document['event']}, and {type} was to come")
+    return Step(document, frozenset({ENDPOINT, *reaches}))
 
 
-def order_of(sku: str, quantity: int, price: float) -> dict[str, Any]:
-    line = {"name": GOODS[sku], "sku": sku, "quantity": quantity, "price": price}
-    return {"total": round(quantity * price, 2), "items": [line]}
-
-
-def step(type: str, *reaches: str, **data: Any) -> Step:
-    """A step that the endpoint, which takes everything, hears of too."""
-    return Step(sample(type, **data), frozenset({ENDPOINT, *reaches}))
-
-
-def later() -> Iterator[dict[str, Any]]:
-    """Documents without end: of any type, each about something new."""
+def later(shop: DemoShop) -> Iterator[dict[str, Any]]:
+    """Documents without end: of whatever happens in the shop next."""
     while True:
-        document = sample(random.choice(EVENT_TYPES))  # noqa: S311 - what it shows is no secret
-        ids = {name: fresh(value.partition("_")[0]) for name, value in document["data"].items() if name.endswith("Id")}
-        yield document | {"data": document["data"] | ids}
-
-
-def fresh(prefix: str) -> str:
-    """An id short enough to be read aloud: the demo's database lives for minutes."""
-    return f"{prefix}_{secrets.token_hex(4)}"
+        happen(shop)
+        while shop.outbox:
+            yield shop.outbox.popleft()

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, exists, func, select,
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.config import RESERVED_STORE
-from hub.store import ALERT, DELIVERY, EVENT, ROUTE_STATE, STAT, is_postgres
+from hub.store import ALERT, CATCH_UP, DELIVERY, EVENT, REGISTRATIONS, ROUTE_STATE, STAT, is_postgres
 from hub.store.reading import PENDING, blocked, oldest_due
 from hub.store.stats import hour_of
 
@@ -47,25 +47,36 @@ class Late:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the database has to tell. `refused`: by store and code, how many in each of the last hours."""
+    """What the database has to tell. `refused`: by store and code, how many in each of the last hours.
+
+    `unpolled` are stores' resources that cannot be polled, `unregistered` stores whose registrations are wrong.
+    """
 
     dead: Sequence[Any]
     held: Sequence[Any]
     refused: Mapping[tuple[str, str], Mapping[datetime, int]]
     late: Sequence[Late]
+    unpolled: Sequence[Row[Any]]
+    unregistered: Sequence[Row[Any]]
     known: Mapping[Key, Row[Any]]
+
+    @property
+    def once(self) -> bool:
+        """Whether there is something that is marked once it is told."""
+        return bool(self.dead or self.held or self.unpolled or self.unregistered)
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
     """Of what is looked whether it is late: routes, each with whether it is ordered, and what waits for fan-out.
 
-    `late_after` is how long something may wait.
+    `late_after` is how long something may wait, `failing_after` by store how long polling it may fail.
     """
 
     routes: Mapping[str, bool]
     fan_out: bool
     late_after: timedelta
+    failing_after: Mapping[str, timedelta]
 
 
 def alone(connection: Connection) -> bool:
@@ -94,8 +105,26 @@ def find(connection: Connection, now: datetime, known: Mapping[Key, Row[Any]], w
         held=connection.execute(opened.order_by(ROUTE_STATE.c.route).with_for_update(skip_locked=True)).all(),
         refused=_refused(connection, _refused_from(now, known)),
         late=_late(connection, now, watched),
+        unpolled=_unpolled(connection, now, watched.failing_after),
+        unregistered=_unregistered(connection),
         known=known,
     )
+
+
+def _unpolled(connection: Connection, now: datetime, after: Mapping[str, timedelta]) -> list[Row[Any]]:
+    failing = select(CATCH_UP).where(
+        CATCH_UP.c.failing_since.is_not(None), CATCH_UP.c.alerted_at.is_distinct_from(CATCH_UP.c.failing_since)
+    )
+    rows = connection.execute(failing.order_by(CATCH_UP.c.store, CATCH_UP.c.resource))
+    return [row for row in rows if row.store in after and row.failing_since <= now - after[row.store]]
+
+
+def _unregistered(connection: Connection) -> Sequence[Row[Any]]:
+    wrong = select(REGISTRATIONS).where(
+        REGISTRATIONS.c.wrong_since.is_not(None),
+        REGISTRATIONS.c.alerted_at.is_distinct_from(REGISTRATIONS.c.wrong_since),
+    )
+    return connection.execute(wrong.order_by(REGISTRATIONS.c.store)).all()
 
 
 def _refused_from(now: datetime, known: Mapping[Key, Row[Any]]) -> datetime:
@@ -142,7 +171,7 @@ def _late_fan_out(connection: Connection, latest: datetime) -> Late | None:
 
 
 def mark_told(connection: Connection, found: Found) -> None:
-    """Each death, and each opening of a breaker, counts as told, once."""
+    """Each death, each opening of a breaker, and each beginning of trouble with a store counts as told, once."""
     if found.dead:
         told = update(DELIVERY).where(DELIVERY.c.id.in_([row.id for row in found.dead]))
         connection.execute(told.values(alerted=DELIVERY.c.attempts))
@@ -150,6 +179,12 @@ def mark_told(connection: Connection, found: Found) -> None:
         connection.execute(
             update(ROUTE_STATE).where(ROUTE_STATE.c.route == row.route).values(alerted_at=ROUTE_STATE.c.opened_at)
         )
+    for row in found.unpolled:
+        ours = update(CATCH_UP).where(CATCH_UP.c.store == row.store, CATCH_UP.c.resource == row.resource)
+        connection.execute(ours.values(alerted_at=CATCH_UP.c.failing_since))
+    for row in found.unregistered:
+        ours = update(REGISTRATIONS).where(REGISTRATIONS.c.store == row.store)
+        connection.execute(ours.values(alerted_at=REGISTRATIONS.c.wrong_since))
 
 
 def remember(connection: Connection, key: Key, values: Mapping[str, Any]) -> None:

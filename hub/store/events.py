@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
 from operator import attrgetter
@@ -19,6 +19,8 @@ from hub.schedule import LOOK_PAUSE
 from hub.store import DELIVERY, EVENT, REPEAT, is_postgres
 from hub.store.wide import run_statement
 
+POLLED = "poll"
+"""The origin of what polling the store found."""
 UNIQUE = attrgetter("store", "dedupe_key")
 COLUMNS = (
     "id", "store", "type", "entity", "dedupe_key", "content_hash", "body", "headers",
@@ -62,7 +64,11 @@ class Kept(NamedTuple):
 
 
 def keep_events(connection: Connection, now: datetime, items: Sequence[NewEvent]) -> list[Kept]:
-    """Insert what is new; count, and where it differs keep, what is a repeat. One INSERT for all."""
+    """Insert what is new; count, and where it differs keep, what is a repeat. One INSERT for all.
+
+    What polling found is no repeat of anything, and the first webhook that comes to what polling found differs from
+    nothing: the store sent it once, and later ones are compared with that.
+    """
     events = sorted(items, key=UNIQUE)
     if is_postgres(connection):
         refuse_unfit(chain.from_iterable(events))
@@ -95,17 +101,20 @@ def refuse_unfit(values: Iterable[Any]) -> None:
 def _count_repeats(connection: Connection, now: datetime, events: Sequence[NewEvent]) -> dict[tuple[str, bytes], str]:
     keys = list({(event.store, event.dedupe_key) for event in events})
     found = connection.execute(
-        select(EVENT.c.store, EVENT.c.dedupe_key, EVENT.c.id, EVENT.c.content_hash, EVENT.c.type, EVENT.c.received_at)
+        select(EVENT.c.store, EVENT.c.dedupe_key, EVENT.c.id, EVENT.c.content_hash, EVENT.c.origin, EVENT.c.secret)
         .where(tuple_(EVENT.c.store, EVENT.c.dedupe_key).in_(keys))
         .order_by(EVENT.c.id)
     ).all()
     known = {(row.store, bytes(row.dedupe_key)): row for row in found}
-    repeats = [event for event in events if known[event.store, event.dedupe_key].id != event.id]
+    repeats = [
+        event for event in events if known[event.store, event.dedupe_key].id != event.id and event.origin != POLLED
+    ]
     for event_id, count in sorted(Counter(known[e.store, e.dedupe_key].id for e in repeats).items()):
         connection.execute(
             update(EVENT).where(EVENT.c.id == event_id).values(repeats=EVENT.c.repeats + count, last_repeat_at=now)
         )
-    different = [e for e in repeats if bytes(known[e.store, e.dedupe_key].content_hash) != e.content_hash]
+    contents = {key: bytes(row.content_hash) for key, row in known.items()} | _merged(connection, known, repeats)
+    different = [e for e in repeats if contents[e.store, e.dedupe_key] != e.content_hash]
     if different:
         rows = [repeat_row(known[event.store, event.dedupe_key].id, event, now) for event in different]
         insert: Any = postgresql.insert(REPEAT) if is_postgres(connection) else sqlite.insert(REPEAT)
@@ -113,6 +122,20 @@ def _count_repeats(connection: Connection, now: datetime, events: Sequence[NewEv
     for event_id in sorted({known[e.store, e.dedupe_key].id for e in repeats if e.type in STATE_EVENTS}):
         look_again(connection, now, event_id)
     return {key: row.id for key, row in known.items()}
+
+
+def _merged(
+    connection: Connection, known: Mapping[tuple[Any, bytes], Row[*tuple[Any, ...]]], repeats: Sequence[NewEvent]
+) -> dict[tuple[str, bytes], bytes]:
+    """Let the first webhook of what polling found stand for it: its content by key, for later ones to compare with."""
+    merged: dict[tuple[str, bytes], bytes] = {}
+    for event in repeats:
+        row = known[event.store, event.dedupe_key]
+        if row.origin == POLLED and row.secret is None and (event.store, event.dedupe_key) not in merged:
+            merged[event.store, event.dedupe_key] = event.content_hash
+            values = {"content_hash": event.content_hash, "secret": event.secret}
+            connection.execute(update(EVENT).where(EVENT.c.id == row.id).values(values))
+    return merged
 
 
 def repeat_row(event_id: str, event: NewEvent, now: datetime) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def waiting_events(connection: Connection, most: int) -> Sequence[Row[Any]]:
 
 
 # Made once, as in hub.store.claims: to make a statement costs as much as to run it.
-READ = ("seq", "id", "store", "type", "entity", "occurred_at", "received_at", "body")
+READ = ("seq", "id", "store", "type", "entity", "occurred_at", "received_at", "body", "origin")
 WAITING = (
     select(*(EVENT.c[name] for name in READ))
     .where(EVENT.c.fanned_out_at.is_(None))

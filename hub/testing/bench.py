@@ -8,7 +8,7 @@ import contextlib
 import functools
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,6 +19,8 @@ from hub.client import Guard, connect, open_client
 from hub.clock import new_id, system_time
 from hub.connector import Context, Effect, EntityEffects, Event, Receipt
 from hub.language import compile_template, names_for
+from hub.litekart import Litekart
+from hub.stores import NoClient
 
 TIMEOUT = 10.0
 LOOPBACK = ("127.0.0.1:*", "localhost:*")
@@ -59,7 +61,8 @@ class MemoryLog:
 class Bench:
     """One connector's surroundings during a test: its counterpart, the client, all texts it has made.
 
-    `key`, `effects` and `entity_effects` are those of one delivery, until `begin` starts another.
+    `key`, `effects` and `entity_effects` are those of one delivery, until `begin` starts another. `fetched` and
+    `admin_url` are for a test to set.
     """
 
     counterpart: Any
@@ -74,6 +77,9 @@ class Bench:
     texts: list[str] = field(default_factory=list)
     now: Callable[[], datetime] = system_time
     former: list[MemoryEffects] = field(default_factory=list)
+    litekart: Any = field(default_factory=lambda: NoClient("stores.main.api_key is not set: give open_bench a client"))
+    fetched: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    admin_url: str | None = None
 
     def context(self, event: Event, attempt: int = 1) -> Context:
         """A Context as the hub makes it, for one attempt."""
@@ -87,9 +93,12 @@ class Bench:
             connect=self._connect,
             effects=self.effects,
             entity_effects=self.entity_effects,
-            render=functools.partial(_render, event),
+            render=functools.partial(_render, event, self.fetched),
             log=self.log,
             now=self.now,
+            litekart=self.litekart,
+            fetched=self.fetched,
+            admin_url=self.admin_url,
         )
 
     async def keep(self, receipt: Receipt) -> Receipt:
@@ -121,10 +130,11 @@ async def open_bench(
     timeout: float = TIMEOUT,
     listening: bool = True,
     allow: Iterable[str] = LOOPBACK,
+    litekart: Litekart | None = None,
 ) -> AsyncIterator[Bench]:
     """A Bench around `counterpart`, which is started; not `listening`: at the place of one that has gone.
 
-    `allow` is the hub's `network.allow`.
+    `allow` is the hub's `network.allow`, `litekart` a client of a store (a double of one, say) that is open.
     """
     async with contextlib.AsyncExitStack() as stack:
         running = await stack.enter_async_context(counterpart)
@@ -133,8 +143,10 @@ async def open_bench(
             await stack.aclose()
         guard = Guard(allow)
         http = await stack.enter_async_context(open_client(guard, timeout=timeout))
-        yield Bench(running, url, http, guard, timeout)
+        bench = Bench(running, url, http, guard, timeout)
+        bench.litekart = bench.litekart if litekart is None else litekart.acting_for("route:kit")
+        yield bench
 
 
-def _render(event: Event, template: str, *, html: bool = False, **more: Any) -> str:
-    return compile_template(template, html=html).render(names_for(event, public_url=None) | more)
+def _render(event: Event, fetched: Mapping[str, Any], template: str, *, html: bool = False, **more: Any) -> str:
+    return compile_template(template, html=html).render(names_for(event, public_url=None, fetched=fetched) | more)

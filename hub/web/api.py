@@ -4,7 +4,7 @@ Each takes the Hub and JSON-able arguments and returns JSON-able data: times in 
 done is a CommandError; arguments that make no sense are a WrongUsage.
 """
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +19,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from hub import replay
+from hub import catch_up, registrations, replay
 from hub.backup import Copy, back_up
+from hub.config import Store
 from hub.errors import CommandError, ConfigError, Unavailable
 from hub.event import search_keys
 from hub.guard import place_of
@@ -222,6 +223,23 @@ class BackupWanted(Arguments):
 
     file: str = Field(pattern="^/")
     force: bool = False
+
+
+class StoreWanted(Arguments):
+    store: str
+    who: str = "local"
+
+
+class CatchUpWanted(Arguments):
+    """`store`: one, or all that are caught up on."""
+
+    store: str | None = None
+
+
+class LookBackWanted(StoreWanted):
+    """`since`: a moment as ISO 8601, or an age such as 2d."""
+
+    since: str
 
 
 class Named(Arguments):
@@ -579,6 +597,97 @@ async def refused_accept(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     return kept._asdict()
 
 
+async def catch_up_now(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Poll now: for each store the `events` by type that no webhook had brought; null where a poll is under way."""
+    asked = wanted(CatchUpWanted, arguments)
+    names = catch_up.stores_on(hub) if asked.store is None else [caught_up_on(hub, asked.store)]
+    if not names:
+        raise CommandError("no store is caught up on: it needs an api_key, and catch_up must not be off")
+    # Where no worker runs, the command is the first to see them.
+    await catch_up.begin(hub, first=False)
+    found = {name: await catch_up.poll(hub, name) for name in names}
+    return {"stores": {name: None if one is None else found_json(one) for name, one in found.items()}}
+
+
+async def catch_up_preview(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The `events` by type that would be made of what is in the store `since` then and has none."""
+    asked = wanted(LookBackWanted, arguments)
+    return found_json(await looked_back(hub, asked, write=False))
+
+
+async def catch_up_start(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Make them: the `events` by type that were made."""
+    asked = wanted(LookBackWanted, arguments)
+    made = found_json(await looked_back(hub, asked, write=True))
+    await hub.database.write(
+        lambda connection: routes.audit(
+            connection, hub.now(), asked.who, "catch up", store=asked.store, since=asked.since, events=made["events"]
+        )
+    )
+    return made
+
+
+async def looked_back(hub: Hub, asked: LookBackWanted, *, write: bool) -> catch_up.Found:
+    since = moment_of(asked.since, hub.now())
+    assert since is not None
+    return await catch_up.look_back(hub, caught_up_on(hub, asked.store), since, write=write)
+
+
+def caught_up_on(hub: Hub, store: str) -> str:
+    """The store's name. Raises CommandError where it is not caught up on."""
+    if not known_store(hub, store).catches_up:
+        raise CommandError(f"store {store} is not caught up on: it needs an api_key, and catch_up must not be off")
+    return store
+
+
+def known_store(hub: Hub, store: str) -> Store:
+    if store not in hub.config.stores:
+        raise CommandError(f"there is no store {store}{near(store, hub.config.stores)}")
+    return hub.config.stores[store]
+
+
+def found_json(found: catch_up.Found) -> dict[str, Any]:
+    """`events` by type, ids that are `unreadable`, and what `failed`, with the reason."""
+    return {"events": dict(found.events), "unreadable": found.unreadable, "failed": found.failed}
+
+
+async def store_connect(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Make or mend the store's registrations: `registrations`, or what to enter `by_hand` where its API has none."""
+    asked = wanted(StoreWanted, arguments)
+    settings = known_store(hub, asked.store)
+    if settings.api_key is None or not registrations.offered(hub, asked.store):
+        return {"by_hand": registrations.by_hand(hub, asked.store)}
+    done = await registrations.connect(hub, asked.store)
+    changed = {one.event: one.state for one in done if one.state != registrations.AS_IT_SHOULD_BE}
+    if changed:
+        await hub.database.write(
+            lambda connection: routes.audit(
+                connection, hub.now(), asked.who, "connect", store=asked.store, changed=changed
+            )
+        )
+    return registrations_json(hub, asked.store, done)
+
+
+async def store_watch(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Look whether the store's `registrations` still lead here; what is `wrong` is told as an alert too."""
+    asked = wanted(StoreWanted, arguments)
+    settings = known_store(hub, asked.store)
+    if settings.api_key is None or not registrations.offered(hub, asked.store):
+        raise CommandError(
+            f"the registrations of store {asked.store} cannot be read: that needs an api_key and profile: v2; `hub"
+            f" store connect {asked.store}` says what must stand in its admin"
+        )
+    return registrations_json(hub, asked.store, await registrations.watch(hub, asked.store))
+
+
+def registrations_json(hub: Hub, store: str, found: Sequence[registrations.Registered]) -> dict[str, Any]:
+    return {
+        "url": registrations.address(hub, store),
+        "registrations": [asdict(one) for one in found],
+        "wrong": [one.event for one in found if one.is_wrong],
+    }
+
+
 async def backup(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     """Copy the database to a `file`, while all goes on."""
     asked = wanted(BackupWanted, arguments)
@@ -657,6 +766,11 @@ OPERATIONS: dict[str, Operation] = {
     "audit": audit,
     "refused": refused,
     "refused.accept": refused_accept,
+    "catch_up.now": catch_up_now,
+    "catch_up.preview": catch_up_preview,
+    "catch_up.start": catch_up_start,
+    "store.connect": store_connect,
+    "store.watch": store_watch,
     "backup": backup,
     "login.link": login_link,
     "sessions.end": sessions_end,

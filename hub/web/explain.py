@@ -9,6 +9,8 @@ from sqlalchemy import Connection, Row
 
 from hub.config import Config, Route
 from hub.keeping import dropped_text
+from hub.routing import SOURCE_SHOWN, judged_text
+from hub.sandbox import shortened
 from hub.store.reading import WholeDelivery, WholeEvent, blocked, blocking, first_waiting
 from hub.store.replays import get_all
 from hub.store.routes import states
@@ -133,7 +135,7 @@ def delivery_text(whole: WholeDelivery, around: Surroundings) -> str:
             return f"skipped: {row.last_error}"
         case "held":
             return f"held for a person: {row.last_error}; `hub release {row.id}` or `hub cancel {row.id}`"
-    return f"{pending_text(row, around)}{_so_far(row)}"
+    return f"{pending_text(row, around)}{_so_far(row)}{_judged(row, around)}"
 
 
 def remedy_of(error_key: str | None) -> str:
@@ -152,6 +154,14 @@ def _so_far(row: Row[Any]) -> str:
         return ""
     reason = f", last: {row.last_error}" if row.last_error else ""
     return f" ({attempts_text(row)} of {row.budget} so far{reason})"
+
+
+def _judged(row: Row[Any], around: Surroundings) -> str:
+    route = around.routes.get(row.route)
+    asked = row.replay_id is None and row.released_at is None
+    if route is None or route.condition is None or not (route.judged_later and asked):
+        return ""
+    return f"; {judged_text(route.condition)}: {shortened(route.condition.source, SOURCE_SHOWN)}"
 
 
 def pending_text(row: Row[Any], around: Surroundings) -> str:

@@ -27,6 +27,7 @@ from hub.config import Config
 from hub.event import EVENT_TYPES
 from hub.runtime import Hub
 from hub.store import contents
+from hub.store.catch_up import COUNTED
 from hub.store.stats import Total, totals
 from hub.web.auth import is_loopback
 from hub.web.status import Findings, left_at, living_workers, look, routes_json
@@ -71,6 +72,14 @@ MEASURES = (
     ),
     Measure("litekart_hub_waiting_for_fan_out", "gauge", (), "Events kept and not yet fanned out to routes."),
     Measure("litekart_hub_route_state", "gauge", ("route", "state"), "1 for the state that the route is in, else 0."),
+    Measure(
+        "litekart_hub_caught_up", "counter", ("store", "type"),
+        "Events that no webhook had brought: found by polling the store.",
+    ),
+    Measure(
+        "litekart_hub_store_polled_seconds", "gauge", ("store",),
+        "How long ago all of the store was last polled; none before the first time.",
+    ),
     Measure(
         "litekart_hub_store_requests_remaining", "gauge", ("store",),
         "Requests to the store's REST API that are left of the hour.",
@@ -164,6 +173,11 @@ def values_of(hub: Hub, reading: Reading) -> Values:
     """A scrape's numbers."""
     found = reading.findings
     return _totals(reading.totals) | _routes(hub, found) | {
+        "litekart_hub_store_polled_seconds": [
+            ((store,), (found.now - one.polled_at).total_seconds())
+            for store, one in found.polling.items()
+            if one.polled_at is not None
+        ],
         "litekart_hub_waiting_for_fan_out": [((), found.numbers.waiting)],
         "litekart_hub_store_requests_remaining": [
             ((name,), left_at(hub, found, name).left) for name in hub.config.stores
@@ -177,7 +191,9 @@ def values_of(hub: Hub, reading: Reading) -> Values:
 
 
 def _totals(found: Iterable[Total]) -> dict[str, Iterable[tuple[Sequence[str], float]]]:
-    counts: dict[str, Counter[tuple[str, ...]]] = {kind: Counter() for kind in ("event", "refused", "delivery")}
+    counts: dict[str, Counter[tuple[str, ...]]] = {
+        kind: Counter() for kind in ("event", "refused", "delivery", COUNTED)
+    }
     spent: dict[str, Counter[tuple[str, ...]]] = {"sum": Counter(), "count": Counter()}
     for one in found:
         if one.kind == "attempt_ms":
@@ -187,6 +203,7 @@ def _totals(found: Iterable[Total]) -> dict[str, Iterable[tuple[Sequence[str], f
             other = one.kind == "event" and one.label not in EVENT_TYPES
             counts[one.kind][one.name, "other" if other else one.label] += one.count
     return {
+        "litekart_hub_caught_up_total": counts[COUNTED].items(),
         "litekart_hub_events_total": counts["event"].items(),
         "litekart_hub_refused_total": counts["refused"].items(),
         "litekart_hub_attempts_total": counts["delivery"].items(),

@@ -1,7 +1,7 @@
 """How the hub stands: ok or degraded, and why, in sentences that say what to do."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,8 +13,10 @@ from hub.jobs import FAILURES, client, hang_up
 from hub.runtime import Hub, storage_reason
 from hub.store import replays
 from hub.store.budgets import budgets
+from hub.store.catch_up import Polling, pollings
 from hub.store.claims import ALIVE_WITHIN
 from hub.store.reading import Standing, blocked, standing
+from hub.store.registrations import all_registered
 from hub.web.explain import remedy_of
 from hub.web.plain import chosen, plain, spoken
 
@@ -37,13 +39,16 @@ class Findings:
     replays: list[Row[Any]]
     hours: dict[str, Hour]
     alone: str | None = None
+    polling: Mapping[str, Polling] = field(default_factory=dict)
+    registrations: Sequence[Row[Any]] = ()
+    failing_after: Mapping[str, timedelta] = field(default_factory=dict)
 
 
 async def status(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     """`status` (ok, degraded), `reasons` (`trouble`: those of the hub itself), `notes`, and the numbers."""
     found = await look(hub)
     numbers = found.numbers
-    trouble = [*storage_reasons(found), *worker_reasons(found)]
+    trouble = [*storage_reasons(found), *worker_reasons(found), *store_reasons(found)]
     reasons = [*trouble, *route_reasons(found), *refusal_reasons(found)]
     return {
         "status": "degraded" if reasons else "ok",
@@ -57,6 +62,7 @@ async def status(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
         "refused_24h": numbers.refused,
         "dead": [plain(dict(row._mapping)) for row in numbers.dead],
         "replays": [replay_told(row) for row in found.replays],
+        "catch_up": {store: polling_json(one) for store, one in found.polling.items()},
         "redis": {"away_since": plain(hub.bells.away_since), "answers": found.redis is None},
         "storage": {"ok": found.storage is None, "reason": found.storage},
     }
@@ -76,6 +82,9 @@ async def look(hub: Hub) -> Findings:
         await hub.database.read(lambda connection: replays.list_sending(connection, now)),
         await hub.database.read(budgets),
         hub.worker_id if hub.config.sqlite_path is not None else None,
+        await hub.database.read(lambda connection: pollings(connection, now)),
+        await hub.database.read(all_registered),
+        {name: store.catch_up.failing_after for name, store in hub.config.stores.items() if store.catches_up},
     )
 
 
@@ -100,6 +109,42 @@ def storage_reasons(found: Findings) -> Iterator[str]:
         yield f"{found.storage}; webhooks are answered 503 until that ends"
     if found.redis is not None:
         yield f"Redis {found.redis}: all is delivered, up to a second later; nothing is lost. Start it again"
+
+
+def is_failing(found: Findings, store: str) -> bool:
+    """Whether a store could not be polled for longer than an hour's spent budget may take."""
+    since, after = found.polling[store].failing_since, found.failing_after.get(store)
+    return since is not None and after is not None and found.now - since >= after
+
+
+def store_reasons(found: Findings) -> Iterator[str]:
+    for store, one in found.polling.items():
+        if one.failing_since is not None and is_failing(found, store):
+            yield (
+                f"store {store} could not be polled since {spoken(one.failing_since)} ({one.error}), so webhooks that"
+                f" never came are not found: see whether it is up and its API key right; `hub catch-up {store}` tries"
+            )
+    for row in found.registrations:
+        if row.wrong is not None:
+            yield (
+                f"store {row.store} does not send all its webhooks here since {spoken(row.wrong_since)} ({row.wrong});"
+                f" `hub store connect {row.store}` mends it"
+            )
+
+
+def polling_json(one: Polling) -> dict[str, Any]:
+    """`missing_24h`: how many events had to be caught up, and `found_24h` of which types; when, and what is in the way.
+
+    Changes of products are found and not missing.
+    """
+    return {
+        "missing_24h": one.missing,
+        "found_24h": dict(one.caught_up),
+        "since": plain(one.since),
+        "polled_at": plain(one.polled_at),
+        "failing_since": plain(one.failing_since),
+        "error": one.error,
+    }
 
 
 def is_alive(found: Findings, worker: Row[Any]) -> bool:
@@ -170,6 +215,9 @@ def refusal_reasons(found: Findings) -> Iterator[str]:
 
 def notes(found: Findings) -> Iterator[str]:
     """What to know that is no trouble of the hub's own."""
+    for store, one in found.polling.items():
+        if one.failing_since is not None and not is_failing(found, store):
+            yield f"store {store} could not be polled since {spoken(one.failing_since)}: {one.error}; it is tried again"
     for route, state in found.numbers.states.items():
         if route in found.configured and state.paused_at is not None:
             counts = found.numbers.counts.get(route, {})

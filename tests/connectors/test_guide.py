@@ -8,9 +8,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pydantic import BaseModel
 
 from hub import connector, errors
 from hub.connector import Connector, Context
+from hub.litekart import Customer, LineItem, Order, Product
 from hub.outcome import of_smtp_code, of_status, outcome_of
 from hub.testing import HTTP_ANSWERS, ConnectorTests
 
@@ -133,6 +135,11 @@ def names(cell: str, status: int) -> bool:
 )
 def test_the_rest_of_that_table(error: Exception, expected: type[errors.Outcome]) -> None:
     assert type(outcome_of(error, datetime.now(UTC))) is expected
+
+
+@pytest.mark.parametrize("model", [Order, LineItem, Customer, Product])
+def test_every_field_of_what_is_fetched_is_named(model: type[BaseModel]) -> None:
+    assert {name for name in model.model_fields if f"`{name}`" not in GUIDE} == set()
 
 
 def test_every_part_of_ctx_is_explained() -> None:

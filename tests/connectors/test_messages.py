@@ -18,6 +18,16 @@ def told(type_: str, **data: Any) -> Message:
     return message_of(event_of(sample(type_, **data)))
 
 
+def told_with(fetched: dict[str, Any], type_: str, **data: Any) -> Message:
+    """Of an event that holds nothing but this, and what was fetched for it."""
+    document = {"event": type_, "data": data, "timestamp": "2026-11-23T12:00:00Z"}
+    return message_of(event_of(document), fetched, "https://shop.test/admin/1")
+
+
+def facts(message: Message) -> dict[str, str]:
+    return {fact.label: fact.value for fact in message.facts}
+
+
 def fact(message: Message, label: str) -> str | None:
     return next((fact.value for fact in message.facts if fact.label == label), None)
 
@@ -120,6 +130,72 @@ def test_other_text_is_left_as_it_is() -> None:
 def test_a_line_keeps_closed_isolates_and_drops_one_left_open() -> None:
     assert clean_line("\u202ea \u2068שלום\u2069\r\nb") == "a \u2068שלום\u2069 b"
     assert clean_line("a \u2068שלום\nb") == "a שלום b"
+
+
+ORDER = {
+    "id": "ord_1", "order_no": "1042", "total": Decimal("1179.7"), "currency": "EUR", "status": "processing",
+    "email": "asha@x.test", "first_name": "Asha", "last_name": "Rao", "payment_method": "card",
+    "items": [{"name": "Kettle", "quantity": 2, "price": Decimal("59.90")}, {"name": "Cup", "quantity": 1}],
+}  # fmt: skip
+PERSON = {"id": "cus_1", "first_name": "Dana", "last_name": "Levi", "email": "dana@x.test", "phone": "+972 1"}
+KETTLE = {"id": "prd_1", "name": "Kettle", "sku": "KET-1", "price": Decimal("59.9"), "currency": "EUR", "stock": 2}
+
+
+def test_what_was_fetched_fills_in_what_the_event_leaves_out() -> None:
+    message = told_with(
+        {"order": ORDER, "customer": PERSON}, "order.placed", orderId="ord_1", customerId="cus_1", total=5
+    )
+    assert message.summary == "New order 1042 from Dana Levi: 5.00 EUR"
+    assert facts(message) == {
+        "Order": "1042", "Customer": "Dana Levi", "E-mail": "dana@x.test", "Total": "5.00 EUR",
+        "Status": "processing", "Items": "2 × Kettle; 1 × Cup",
+    }  # fmt: skip
+    assert message.link == "https://shop.test/admin/1"
+    assert told_with({"order": ORDER}, "order.cancelled", orderId="ord_1").summary == (
+        "Order 1042 cancelled (1,179.70 EUR)"
+    )
+
+
+def test_without_the_customer_the_order_names_them() -> None:
+    message = told_with({"order": ORDER}, "order.placed", orderId="ord_1", customerId="cus_1", total=5)
+    assert (fact(message, "Customer"), fact(message, "E-mail")) == ("Asha Rao", "asha@x.test")
+    assert fact(told_with({}, "order.placed", orderId="ord_1", customerId="cus_1"), "Customer") == "cus_1"
+
+
+def test_a_payments_order_and_a_low_stocks_product_are_told() -> None:
+    paid = told_with({"order": ORDER, "customer": PERSON}, "payment.completed", orderId="ord_1", amount=100)
+    assert paid.summary == "Payment received: 100.00 EUR for order 1042 by card"
+    assert facts(paid) == {
+        "Amount": "100.00 EUR", "Order": "1042", "Customer": "Dana Levi", "E-mail": "dana@x.test",
+        "Order total": "1,179.70 EUR", "Items": "2 × Kettle; 1 × Cup", "Method": "card",
+    }  # fmt: skip
+    low = told_with({"product": KETTLE}, "inventory.low", productId="prd_1", stock=3)
+    assert low.summary == "Low stock: Kettle, 3 left"
+    assert facts(low) == {
+        "Product": "Kettle", "SKU": "KET-1", "Price": "59.90 EUR", "In stock": "3", "Product id": "prd_1",
+    }  # fmt: skip
+    registered = told_with({"customer": PERSON}, "customer.registered", customerId="cus_1")
+    assert registered.summary == "New customer: Dana Levi (dana@x.test)"
+
+
+HOSTILE: dict[str, Any] = {
+    "lines": "a\r\nBcc: x@x.test\x00", "turns": "x\u202ey", "long": "x" * 100_000, "nested": {"a": [1]},
+    "list": ["a"] * 50, "number": Decimal("1E+999"), "flag": True, "null": None, "rtl": "שלום",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
+def test_what_the_store_says_is_cleaned_as_what_an_event_says(value: Any) -> None:
+    line = {"name": value, "quantity": value, "price": value}
+    order = dict.fromkeys(ORDER, value) | {"items": [line] * 500}
+    fetched = {"order": order, "customer": dict.fromkeys(PERSON, value), "product": dict.fromkeys(KETTLE, value)}
+    for kind, ids in (("order.placed", "orderId"), ("payment.completed", "orderId"), ("inventory.low", "productId")):
+        message = told_with(fetched, kind, **{ids: "x_1"})
+        texts = [message.title, message.summary, *(text for one in message.facts for text in (one.label, one.value))]
+        for text in texts:
+            assert text == clean_line(text, 4000)
+        assert all(len(one.value) <= 1700 for one in message.facts)
+        assert len(message.summary) < 2000
 
 
 ALERT = {
