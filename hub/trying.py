@@ -59,7 +59,7 @@ async def check_route(config: Config, name: str, route: Route) -> str:
     guard = Guard(config.network.allow)
     timeout: float = route.timeout.total_seconds()
     asked = route.connector_class(route.settings)
-    event = event_of(sample("order.placed"), next(iter(config.stores)))
+    event = event_of(sample("order.placed"), next(iter(route.stores or config.stores)))
     async with (
         open_client(guard, timeout=timeout) as http,
         open_client(guard, timeout=timeout, max_answer=MAX_ANSWER) as asking,
