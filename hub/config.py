@@ -205,7 +205,9 @@ class Store(Section):
         "seed", description="Its REST API: seed as the platform's page tells it, v2 as the live platform has it."
     )
     store_id: str | None = Field(
-        None, pattern=r"^[!-~]{1,200}$", description="With v2: the shop's id, for the header x-litekart-store."
+        None,
+        pattern=r"^[!-~]{1,200}$",
+        description="With v2 on a host that several shops share: its id there, for the header x-litekart-store.",
     )
     rate: StoreRate = Field(
         default_factory=StoreRate, description="How many requests an hour its REST API takes from the hub."

@@ -107,7 +107,7 @@ class LitekartError(HubError):
 
     `status` is that of HTTP (None: no answer, or nothing was asked), `code` the store's own word for it, `message`
     its sentence, `details` the fields it names, `after` the seconds that it asked to wait, `call` the call as
-    `GET /api/orders/{id}`. No text holds an id, a query or a key of ours.
+    `GET /api/orders/{id}`. No text holds the API key, and none but the store's own an id or a query.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class LitekartError(HubError):
 
     def said(self) -> str:
         """What there is to tell besides the status: the call, the store's code, its sentence and the fields."""
-        fields = "; ".join(f"{problem.field}: {problem.message}" for problem in self.details)
+        fields = "; ".join(": ".join(filter(None, (one.field, one.message))) for one in self.details)
         return ": ".join(part for part in (self.call, self.code, self.message, fields) if part)
 
     def __str__(self) -> str:

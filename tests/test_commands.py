@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from hub.client import Exchange
 from hub.connector import Receipt
 from hub.deliver import finish
 from hub.errors import Hold, HoldRoute, Rejected, TryAgain
+from hub.hour import Report
 from hub.process import local_socket, running_socket
 from hub.replay import advance_replays, pause_route, start_change, start_replay
 from hub.store import AUDIT, DELIVERY, REPLAY
+from hub.store.budgets import settle_budgets
 from hub.store.meant import Filter
 from hub.store.records import record
 from hub.valkey import private_folder
@@ -43,10 +46,12 @@ def console() -> Iterator[Console]:
 
 
 @asynccontextmanager
-async def record_in(folder: Path, routes: dict[str, Any] = ROUTES) -> AsyncIterator[Lab]:
+async def record_in(
+    folder: Path, routes: dict[str, Any] = ROUTES, store: dict[str, Any] | None = None
+) -> AsyncIterator[Lab]:
     """A lab whose record commands find in that folder afterwards."""
-    store = {"main": {"url": "http://shop.test", "webhook_secrets": [SECRET]}}
-    write_config(folder, {"server": {"port": 0}, "stores": store, "routes": routes})
+    main = {"url": "http://shop.test", "webhook_secrets": [SECRET]} | (store or {})
+    write_config(folder, {"server": {"port": 0}, "stores": {"main": main}, "routes": routes})
     async with open_lab(folder, f"sqlite:///{folder}/data/hub.db", routes) as lab:
         yield lab
 
@@ -285,6 +290,21 @@ async def test_a_repeat_with_other_content_is_shown_by_its_id(console: Console, 
     accepted = [console.hub(tmp_path, "refused", "accept", repeat["id"], "--json").json for _ in range(2)]
     assert accepted == [{"id": accepted[0]["id"], "duplicate": False}, {"id": accepted[0]["id"], "duplicate": True}]
     assert console.hub(tmp_path, "explain", accepted[0]["id"], "--json").json["repeats"] is None
+
+
+async def test_stores_are_listed_with_what_is_left_of_their_hour(console: Console, tmp_path: Path) -> None:
+    keys = {"api_key": "canary-of-the-store", "profile": "v2", "rate": {"limit": 300}}
+    async with record_in(tmp_path, store=keys) as lab:
+        report = Report("main", "a", 300, 10, wants="foreground")
+        grant = await lab.hub.writer.put(settle_budgets, report)
+        spent = replace(report, number=grant.number, unspent=3, spent={"erp": 6, "catch-up": 1}, wants=None)
+        await lab.hub.writer.put(settle_budgets, spent)
+    shown = console.hub(tmp_path, "stores")
+    resets = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ"
+    assert re.search(rf"^main +http://shop.test +v2 +yes +293 of 300 +{resets} +erp 6, catch-up 1$", shown.out, re.M)
+    assert re.search(rf"^main +293 of 300 +{resets}$", console.hub(tmp_path, "status").out, re.M)
+    assert console.hub(tmp_path, "stores", "--json").json["stores"]["main"]["left"] == 293
+    assert "canary" not in shown.out
 
 
 async def test_what_a_killed_hub_left_in_the_temporary_folder_is_removed_by_the_next_one(tmp_path: Path) -> None:

@@ -2,20 +2,25 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import Connection
 
+from hub import catch_up
 from hub.connector import Receipt
 from hub.errors import Hold, HoldRoute, Outcome, Rejected, TryAgain
 from hub.replay import pause_route
+from hub.store.catch_up import polled
 from hub.store.refusals import count_refusals
+from hub.store.stats import add_counts, hour_of
 from hub.web.metrics import MEASURES
 from tests import hubdb
 from tests.browsers import browser, dashboard_of, user
-from tests.hubdb import Lab, document, open_lab, route
+from tests.hubdb import SECRET, Lab, document, open_lab, route
 
 shared_url, database_url = hubdb.shared_url, hubdb.database_url
 TOKEN = "the metrics token of these tests".replace(" ", "-")
@@ -23,6 +28,8 @@ ROUTES = {name: route() for name in ("one", "two", "odd")} | {"still": route(eve
 ENDS: list[Receipt | Outcome] = [
     Receipt("done"), Receipt("done"), TryAgain("a reason-canary"), Rejected("a reason-canary"), Hold("a reason-canary"),
 ]  # fmt: skip
+# A store that is caught up on.
+KEYED = {"main": {"url": "http://shop.test", "webhook_secrets": [SECRET], "api_key": "the key of these tests"}}
 Labels = dict[str, str]
 
 
@@ -30,7 +37,7 @@ Labels = dict[str, str]
 async def lab(tmp_path: Path, database_url: str) -> AsyncIterator[Lab]:
     dashboard = {"port": 0, "users": [user("asha")], "metrics_token": TOKEN}
     server = {"port": 0, "trusted_proxies": ["127.0.0.1"]}
-    async with open_lab(tmp_path, database_url, ROUTES, dashboard=dashboard, server=server) as made:
+    async with open_lab(tmp_path, database_url, ROUTES, dashboard=dashboard, server=server, stores=KEYED) as made:
         made.stand_still()
         yield made
 
@@ -53,6 +60,18 @@ def numbers(samples: list[tuple[str, Labels, float]], name: str) -> dict[Any, fl
     }
 
 
+async def polled_before(lab: Lab, seconds: float) -> None:
+    """The store was polled so many seconds ago."""
+
+    def polls(connection: Connection) -> None:
+        at = lab.hub.now() - timedelta(seconds=seconds)
+        for resource in catch_up.RESOURCES:
+            polled(connection, at, "main", resource, at)
+
+    await catch_up.begin(lab.hub)
+    await lab.write(polls)
+
+
 async def some_of_everything(lab: Lab) -> None:
     """Events of types that are known and that are not, attempts with every end, refusals, routes in every state."""
     types = ["order.placed", "order.placed", "order.updated", "made.up", "made.otherwise"]
@@ -64,6 +83,9 @@ async def some_of_everything(lab: Lab) -> None:
     await pause_route(lab.hub, "asha", "odd", "a reason-canary")
     refusals = Counter({("main", "VALIDATION_ERROR"): 2, ("?", "NOT_FOUND"): 3})
     await lab.write(lambda connection: count_refusals(connection, lab.hub.now(), [refusals]))
+    caught = {(hour_of(lab.hub.now()), "caught_up", "main", "order.placed"): 3}
+    await lab.write(lambda connection: add_counts(connection, caught))
+    await polled_before(lab, 10)
     lab.later(4)
 
 
@@ -94,6 +116,8 @@ async def test_the_numbers_are_those_of_the_database(lab: Lab) -> None:
     assert {key for key, number in of["litekart_hub_route_state"].items() if number} == {
         ("one", "ok"), ("two", "broken"), ("odd", "paused"), ("still", "ok"),
     }  # fmt: skip
+    assert of["litekart_hub_caught_up_total"] == {("main", "order.placed"): 3}
+    assert of["litekart_hub_store_polled_seconds"] == {("main",): 14}
     assert of["litekart_hub_workers"] == {(): 1}
     assert of["litekart_hub_database_bytes"][()] > 50_000
 

@@ -27,7 +27,7 @@ from hub.web.status import status
 from tests import hubdb
 from tests.dashboard.served import looking
 from tests.hubdb import Lab, document, open_lab, route
-from tests.test_metrics import numbers, scraped
+from tests.test_metrics import KEYED, numbers, polled_before, scraped
 
 shared_url, database_url = hubdb.shared_url, hubdb.database_url
 ROUTES = {name: route() for name in ("fine", "late", "paused", "broken")}
@@ -49,7 +49,7 @@ Groups = dict[tuple[str, ...], Any]
 @pytest.fixture
 async def lab(tmp_path: Path, database_url: str) -> AsyncIterator[Lab]:
     """Every number is another, and none is zero."""
-    async with open_lab(tmp_path, database_url, ROUTES | OLD, dashboard={"port": 0}) as made:
+    async with open_lab(tmp_path, database_url, ROUTES | OLD, dashboard={"port": 0}, stores=KEYED) as made:
         made.stand_still()
         await made.orders(ORDERS + 1)
         await made.finish((await made.claim("broken", limit=1)).claims[0], HoldRoute("HTTP 401: wrong key"))
@@ -57,6 +57,7 @@ async def lab(tmp_path: Path, database_url: str) -> AsyncIterator[Lab]:
         await stand_as_said(made)
         await made.write(lambda connection: count_refusals(connection, made.hub.now(), [REFUSED]))
         await made.write(lambda connection: add_counts(connection, hours(hour_of(made.hub.now()))))
+        await polled_before(made, 45)
         for number in range(17):
             await made.keep(document(orderId=f"ord_waiting_{number}"))
         # Beside the hub itself, which has just claimed.
@@ -94,6 +95,7 @@ def hours(last: datetime) -> dict[tuple[datetime, str, str, str], int]:
     types = [*sorted(EVENT_TYPES)[:6], "made.up", "made.otherwise"]
     counted = [("event", "main", kind) for kind in types] + [("event", "outlet", types[0])]
     counted += [("delivery", name, outcome) for name in ("fine", "late") for outcome in OUTCOMES]
+    counted += [("caught_up", "main", kind) for kind in ("order.placed", "order.updated")]
     counted += [("attempt_ms", name, label) for name in ROUTES for label in ("sum", "count")]
     return {(last - timedelta(hours=n % 24), *key): 1_000 + 7 * n for n, key in enumerate(counted)}
 
@@ -136,6 +138,20 @@ def states_of(routes: Mapping[str, Said]) -> Groups:
 
 def seconds_waited(routes: Mapping[str, Said], now: datetime) -> Groups:
     return {(name,): (now - datetime.fromisoformat(one["oldest_due"])).total_seconds() for name, one in routes.items()}
+
+
+def missing_at(figures: Mapping[str, int]) -> Groups:
+    words = "missing in 24 h at "
+    return {(name.removeprefix(words),): count for name, count in figures.items() if name.startswith(words)}
+
+
+def requests_left(text: str) -> Groups:
+    told = text.partition("Requests to the stores")[2]
+    return {(name,): read_number(left) for name, left in re.findall(r"(\w+)\s+([\d,]+) of [\d,]+", told)}
+
+
+def seconds_since_poll(polled: Mapping[str, Said], now: datetime) -> Groups:
+    return {(name,): (now - datetime.fromisoformat(one["polled_at"])).total_seconds() for name, one in polled.items()}
 
 
 def known_types(legend: Mapping[str, int]) -> Groups:
@@ -181,6 +197,23 @@ SHOWN = {
     "litekart_hub_route_state": Shown(
         ((("route", "state"), lambda said: states_of(said["routes"])),),
         ((("route", "state"), lambda page: states_of(page.routes)),),
+    ),
+    "litekart_hub_caught_up_total": Shown(
+        (
+            (
+                ("store", "type"),
+                lambda said: {(s, t): n for s, one in said["catch_up"].items() for t, n in one["found_24h"].items()},
+            ),
+        ),
+        ((("store",), lambda page: missing_at(page.figures)),),
+    ),
+    "litekart_hub_store_polled_seconds": Shown(
+        ((("store",), lambda said: seconds_since_poll(said["catch_up"], said["now"])),),
+        why="the overview says it where polling fails: then somebody is needed",
+    ),
+    "litekart_hub_store_requests_remaining": Shown(
+        ((("store",), lambda said: {(name,): one["left"] for name, one in said["stores"].items()}),),
+        ((("store",), lambda page: requests_left(page.text)),),
     ),
     "litekart_hub_workers": Shown(
         (((), lambda said: {(): sum(one["alive"] for one in said["workers"])}),),

@@ -1,4 +1,4 @@
-"""Commands that look: status, events, deliveries, replays, show, explain, refused. They change nothing."""
+"""Commands that look: status, stores, events, deliveries, replays, show, explain, refused. They change nothing."""
 
 import json
 from collections.abc import Iterator
@@ -41,6 +41,37 @@ def _show_status(found: dict[str, Any]) -> None:
         for name, route in found["routes"].items()
     ]
     show_table(["route", "connector", "state", "pending", "held", "dead"], rows, "no routes are configured")
+    # Without a key nothing is ever asked there.
+    asked = {name: store for name, store in found["stores"].items() if store["api_key"]}
+    if asked:
+        say("")
+        left = [(name, _left(store), moment(store["resets_at"])) for name, store in asked.items()]
+        show_table(["store", "requests left", "resets"], left, "")
+
+
+def stores(config: ConfigPath = CONFIG, as_json: AsJson = False) -> None:
+    """The stores, what is left of the hour's requests to each, and who spent most."""
+    found = ask(config, "stores", {})
+    if as_json:
+        show_json(found)
+        return
+    rows = [
+        (
+            name,
+            store["url"],
+            store["profile"],
+            "yes" if store["api_key"] else "no",
+            _left(store),
+            moment(store["resets_at"]),
+            ", ".join(f"{one['who']} {one['count']}" for one in store["spent"]),
+        )
+        for name, store in found["stores"].items()
+    ]
+    show_table(["store", "url", "profile", "key", "requests left", "resets", "spent by"], rows, "no stores")
+
+
+def _left(store: dict[str, Any]) -> str:
+    return f"{store['left']} of {store['limit']}"
 
 
 def events(

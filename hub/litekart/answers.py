@@ -247,7 +247,7 @@ def _details(told: Any, text: Callable[[Any], str]) -> Iterator[FieldProblem]:
 def _failure(answer: Answer, call: str, now: datetime, redact: Callable[[str], str]) -> LitekartError:
     problem = _problem(answer, redact)
     return _kind(answer.status, problem.code)(
-        problem.message or "no reason given",
+        problem.message or ("" if problem.details else "no reason given"),
         *problem.details,
         status=answer.status,
         code=problem.code,

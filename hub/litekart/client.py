@@ -31,8 +31,9 @@ class Litekart:
     `profile`: `seed` (the vendor's page) or `v2` (the live API, which may want a `store_id`). Without `http` it opens
     a guarded client of its own, that reaches public addresses and those that `allow` names; with it, `async with` is
     not needed. `timeout`: seconds for one request. `retries`: how often a read is tried again, and a write of which
-    surely nothing was sent; 0: never, as where a connector calls. `deadline`: the longest that one call may take in
-    all, waits included. `budget`: the hour's requests, of which `who` spends; `background` leaves others a reserve.
+    surely nothing was sent; 0: never, as where a connector calls. `deadline`: seconds of a call past which nothing is
+    waited for any more; what would have to be is raised at once. `budget`: the hour's requests, of which `who`
+    spends; `background` leaves others a reserve.
 
     Calls raise a LitekartError by its meaning, NotNow with the budget spent, AddressRefused, and ConfigError for an
     address or key that cannot be used.

@@ -143,7 +143,7 @@ class Resource(Generic[P]):
                 f"{', '.join(query.hidden)}; iter() selects by itself"
             )
         listing = await query.fetch(page, page_size)
-        items = [query.shown(document) for document in listing.items if query.takes(query.read(document))]
+        items = [query.shown(document) for document in listing.items if query.takes(document)]
         return Page(items, listing.page or page, listing.size, listing.total, listing.has_next)
 
     async def _iter(self, sort: Sequence[str], fields: Fields, filters: Mapping[str, Any]) -> AsyncIterator[P]:
@@ -151,7 +151,7 @@ class Resource(Generic[P]):
         query.fresh = True
         largest = self._calls.profile.largest
         async for document in walk(query.fetch, largest, query.identity, query.is_past):
-            if query.takes(query.read(document)):
+            if query.takes(document):
                 yield query.shown(document)
 
 
@@ -219,9 +219,13 @@ class Query(Generic[P]):
             raise BadAnswer("an item without an id", status=200, call=self.call)
         return str(found)
 
-    def takes(self, item: P) -> bool:
+    def takes(self, document: dict[str, Any]) -> bool:
         """Whether what is selected here is so of this item."""
-        return all(_is_so(item, name, self.filters[name], how) for name, how in self.how.items() if how.here)
+        here = [(name, how) for name, how in self.how.items() if how.here]
+        if not here:
+            return True
+        item = self.read(document)
+        return all(_is_so(item, name, self.filters[name], how) for name, how in here)
 
     def is_past(self, documents: list[dict[str, Any]]) -> bool:
         """Whether a list that is sorted by time, the latest first, has come to what is too old as a whole."""

@@ -42,7 +42,7 @@ from hub.units import parse_duration
 from hub.web.auth import LINK_ASKED_FOR, dashboard_off, make_link
 from hub.web.explain import explained, surroundings
 from hub.web.plain import chosen, delivery_json, event_json, plain, whole_delivery_json, whole_event_json
-from hub.web.status import status
+from hub.web.status import look, status, stores_json
 
 Operation = Callable[[Hub, dict[str, Any]], Awaitable[Any]]
 Model = TypeVar("Model", bound=BaseModel)
@@ -281,6 +281,12 @@ def moment_of(value: str | None, now: datetime) -> datetime | None:
 def page(rows: list[Row[Any]], limit: int) -> tuple[list[Row[Any]], bool]:
     """The first `limit` of the rows, of which one more was asked for; and whether there are more."""
     return rows[:limit], len(rows) > limit
+
+
+async def stores(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """`stores`: each by its name, as `status` has them."""
+    wanted(Arguments, arguments)
+    return {"stores": stores_json(hub, await look(hub))}
 
 
 async def named(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -735,6 +741,7 @@ async def sessions_end(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
 
 OPERATIONS: dict[str, Operation] = {
     "status": status,
+    "stores": stores,
     "named": named,
     "events": events,
     "deliveries": deliveries,

@@ -30,7 +30,7 @@ from hub.store import contents
 from hub.store.catch_up import COUNTED
 from hub.store.stats import Total, totals
 from hub.web.auth import is_loopback
-from hub.web.status import Findings, living_workers, look, routes_json
+from hub.web.status import Findings, left_at, living_workers, look, routes_json
 
 STATES = ("ok", "paused", "broken", "gone")
 OPEN_STATUSES = ("pending", "held", "dead")
@@ -79,6 +79,10 @@ MEASURES = (
     Measure(
         "litekart_hub_store_polled_seconds", "gauge", ("store",),
         "How long ago all of the store was last polled; none before the first time.",
+    ),
+    Measure(
+        "litekart_hub_store_requests_remaining", "gauge", ("store",),
+        "Requests to the store's REST API that are left of the hour.",
     ),
     Measure("litekart_hub_workers", "gauge", (), "Workers that have given a sign of life lately."),
     Measure("litekart_hub_redis_up", "gauge", (), "1 if Redis answers. Without it all is delivered, a little later."),
@@ -175,6 +179,9 @@ def values_of(hub: Hub, reading: Reading) -> Values:
             if one.polled_at is not None
         ],
         "litekart_hub_waiting_for_fan_out": [((), found.numbers.waiting)],
+        "litekart_hub_store_requests_remaining": [
+            ((name,), left_at(hub, found, name).left) for name in hub.config.stores
+        ],
         "litekart_hub_workers": [((), len(living_workers(found)))],
         "litekart_hub_redis_up": [((), found.redis is None)],
         "litekart_hub_storage_ok": [((), found.storage is None)],

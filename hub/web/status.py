@@ -8,9 +8,11 @@ from typing import Any
 from sqlalchemy import Row
 
 from hub.alert_texts import BEHIND_AFTER, REFUSAL_CAUSES
+from hub.hour import Hour, Left, left_of
 from hub.jobs import FAILURES, client, hang_up
 from hub.runtime import Hub, storage_reason
 from hub.store import replays
+from hub.store.budgets import budgets
 from hub.store.catch_up import Polling, pollings
 from hub.store.claims import ALIVE_WITHIN
 from hub.store.reading import Standing, blocked, standing
@@ -18,6 +20,7 @@ from hub.store.registrations import all_registered
 from hub.web.explain import remedy_of
 from hub.web.plain import chosen, plain, spoken
 
+MOST_SPENDERS = 5
 REPLAY_TOLD = ("id", "action", "who", "at", "done", "total")
 
 
@@ -34,6 +37,7 @@ class Findings:
     storage: str | None
     configured: frozenset[str]
     replays: list[Row[Any]]
+    hours: dict[str, Hour]
     alone: str | None = None
     polling: Mapping[str, Polling] = field(default_factory=dict)
     registrations: Sequence[Row[Any]] = ()
@@ -50,8 +54,9 @@ async def status(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
         "status": "degraded" if reasons else "ok",
         "reasons": reasons,
         "trouble": trouble,
-        "notes": list(notes(found)),
+        "notes": [*notes(found), *budget_notes(hub, found)],
         "routes": routes_json(hub, found),
+        "stores": stores_json(hub, found),
         "waiting_for_fan_out": numbers.waiting,
         "workers": [plain(dict(row._mapping)) | {"alive": is_alive(found, row)} for row in numbers.workers],
         "refused_24h": numbers.refused,
@@ -75,6 +80,7 @@ async def look(hub: Hub) -> Findings:
         storage_reason(hub),
         frozenset(hub.config.routes),
         await hub.database.read(lambda connection: replays.list_sending(connection, now)),
+        await hub.database.read(budgets),
         hub.worker_id if hub.config.sqlite_path is not None else None,
         await hub.database.read(lambda connection: pollings(connection, now)),
         await hub.database.read(all_registered),
@@ -277,3 +283,42 @@ def routes_json(hub: Hub, found: Findings) -> dict[str, Any]:
             "stopped_until": plain(state.stopped_until),
         }
     return shown
+
+
+def left_at(hub: Hub, found: Findings, store: str) -> Left:
+    """What is left of a configured store's hour of requests."""
+    rate = hub.config.stores[store].rate
+    return left_of(found.hours.get(store, Hour()), rate.limit, rate.reserve, found.now)
+
+
+def stores_json(hub: Hub, found: Findings) -> dict[str, Any]:
+    """Each configured store: where it is, how it is asked, what is `left` of the hour's `limit`, and who `spent` most.
+
+    `reserve` is the part that background work leaves alone; `resets_at` is None before the hour's first request.
+    """
+    shown: dict[str, Any] = {}
+    for name, store in hub.config.stores.items():
+        left = left_at(hub, found, name)
+        shown[name] = {
+            "url": store.url,
+            "profile": store.profile,
+            "api_key": store.api_key is not None,
+            "left": left.left,
+            "limit": left.limit,
+            "reserve": left.reserve,
+            "resets_at": plain(left.ends),
+            "spent": [{"who": who, "count": count} for who, count in left.spent[:MOST_SPENDERS]],
+        }
+    return shown
+
+
+def budget_notes(hub: Hub, found: Findings) -> Iterator[str]:
+    """Stores of whose hour so little is left that something waits."""
+    for name in hub.config.stores:
+        left = left_at(hub, found, name)
+        if left.ends is not None and left.left <= left.reserve:
+            who = "all that asks it waits" if left.left == 0 else "background work waits, deliveries go on"
+            yield (
+                f"{left.left} of the {left.limit} requests an hour to store {name} are left until {spoken(left.ends)}:"
+                f" {who}; `hub stores` says who spent them"
+            )

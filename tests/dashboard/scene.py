@@ -17,9 +17,11 @@ from hub.connector import Receipt
 from hub.deliver import finish
 from hub.errors import Hold, HoldRoute, NotAnEvent, NotAuthenticated, Outcome, Rejected, Skip, TryAgain, UnknownStore
 from hub.event import EVENT_TYPES, parse
+from hub.hour import RateLimit, Report
 from hub.receive import Incoming, Receiving, new_event
 from hub.replay import pause_route, start_change, start_replay
 from hub.store import DELIVERY, EVENT, REFUSED, REPEAT
+from hub.store.budgets import settle_budgets
 from hub.store.effects import NewEffect, put_effects
 from hub.store.events import keep_events
 from hub.store.meant import Filter
@@ -230,6 +232,7 @@ async def fill(lab: Lab) -> Scene:
     await round_of(lab)
     await refusals(lab)
     await counts(lab)
+    await requests(lab)
     scene.replay = await start_replay(
         lab.hub, "asha", Filter(status="dead", route="team-slack"), pace=0.01
     )  # fmt: skip
@@ -312,6 +315,14 @@ async def counts(lab: Lab) -> None:
             rows.append((at, "delivery", "erp", outcome, round(weight * busy * chance.uniform(0.3, 1.5))))
         rows.append((at, "event", "outlet", HOSTILE[0], 2))
     await lab.write(lambda connection: add_counts(connection, {row[:4]: row[4] for row in rows}))
+
+
+async def requests(lab: Lab) -> None:
+    """An hour of requests to the store that has a key, nearly spent; one name of who spent them is hostile."""
+    spent = {"erp": 640, "catch-up": 210, HOSTILE[0]: 45}
+    answer = RateLimit(1000, 95, lab.hub.now() + timedelta(minutes=24))
+    report = Report("main", lab.hub.worker_id, 1000, 10, 0, spent=spent, answer=answer)
+    await lab.hub.writer.put(settle_budgets, report)
 
 
 def name_them(connection: Connection, scene: Scene) -> None:

@@ -126,6 +126,9 @@ async def test_hostile_strings_are_text(scene: tuple[Lab, Scene]) -> None:
     """S18: In types, entities, order numbers, mails, headers, bodies, stores and reasons: shown as what they are."""
     lab, where = scene
     async with looking(lab.hub) as browser:
+        overview = (await browser.get("/")).text
+        assert "main 95 of 1,000 in " in overview
+        assert f"erp 640, catch-up 210, {HOSTILE[0]} 45" in overview
         listed = (await browser.get("/events")).text
         refused = await browser.get("/refused")
         harmless(refused)

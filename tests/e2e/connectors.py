@@ -55,3 +55,26 @@ class Mirror(Connector):
         headers = {"Idempotency-Key": ctx.key}
         (await ctx.http.post(f"{self.settings.url}/seen", json=state, headers=headers)).raise_for_status()
         return Receipt(f"saw {state}")
+
+
+class StoreMirror(Connector):
+    """Reads the order, product or customer that an event is about from its store, and sends on what it is now."""
+
+    reads_state = True
+
+    class Settings(Connector.Settings):
+        url: str
+
+    settings: Settings
+
+    async def deliver(self, event: Event, ctx: Context) -> Receipt:
+        kind, _, identity = (event.entity or "").partition(":")
+        found = await getattr(ctx.litekart, f"{kind}s").get(identity)
+        state = {name: getattr(found, name, None) for name in MIRRORED}
+        seen = {"entity": event.entity, "state": {name: str(value) for name, value in state.items()}}
+        headers = {"Idempotency-Key": ctx.key}
+        (await ctx.http.post(f"{self.settings.url}/seen", json=seen, headers=headers)).raise_for_status()
+        return Receipt(f"saw {state}")
+
+
+MIRRORED = ("status", "comment", "payment_status")

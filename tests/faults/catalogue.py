@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from tests.faults.bell import BELL
 from tests.faults.cases import Case, Line
+from tests.faults.catching import CATCHING
 from tests.faults.destinations import DESTINATIONS
 from tests.faults.killing import KILLING
 from tests.faults.lasting import LASTING
@@ -13,7 +14,7 @@ from tests.faults.stage import POSTGRESQL, SQLITE
 from tests.faults.storage import STORAGE
 
 CASES: list[Case] = sorted(
-    [*KILLING, *BELL, *STORAGE, *DESTINATIONS, *NETWORK, *LASTING, *ORDER], key=lambda case: case.fault
+    [*KILLING, *BELL, *STORAGE, *DESTINATIONS, *NETWORK, *LASTING, *CATCHING, *ORDER], key=lambda case: case.fault
 )
 BY_NAME = {case.name: case for case in CASES}
 

@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -161,6 +161,17 @@ async def test_answers_come_compressed() -> None:
         assert server.asked[0].headers["accept-encoding"] == "gzip"
 
 
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose own time is not UTC."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Kolkata")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("elsewhere")
 async def test_numbers_are_read_as_written_and_rounded_to_their_currency() -> None:
     body = b"""{"id": 7, "currencyCode": "EUR", "total": 29.989999771118164, "tax": "4.790", "paid": "true",
         "shippingCharges": 1e1, "orderNo": "1042", "createdAt": "2026-01-02T03:04:05", "updatedAt": 1767323045000,
@@ -175,6 +186,32 @@ async def test_numbers_are_read_as_written_and_rounded_to_their_currency() -> No
     assert (order.subtotal, order.discount, order.unread) == (None, None, ("discount",))
     assert [(line.name, line.quantity, line.price) for line in order.items or []] == [("Tea", 3, Decimal("10.00"))]
     assert order.model_extra == {"weird": Decimal("1.10")}
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"success": False, "error": {"code": "VALIDATION_ERROR", "message": "Invalid", "details": {
+            "field": "email", "issue": "is invalid"}}}, "VALIDATION_ERROR: Invalid: email: is invalid"),
+        ({"error": {"code": "INVALID_REQUEST", "message": "No", "details": [
+            {"field": "a", "message": "b"}, {"field": "c", "message": "d"}]}}, "INVALID_REQUEST: No: a: b; c: d"),
+        ({"success": False, "error": {"name": "ZodError", "issues": [
+            {"code": "custom", "path": ["items", 0, "qty"], "message": "bad"}]}}, "ZodError: items.0.qty: bad"),
+        ({"message": "Not Found"}, "Not Found"),
+        ({"error": "In use", "count": 3}, "In use: count: 3"),
+        ({"error": "Taken", "field": "sku"}, "Taken: sku"),
+        ({"error": "In use", "dependencies": ["orders", "carts"]}, "In use"),
+        ({"error": {"message": "No", "details": ["first", "second"]}}, "No: first; second"),
+        ([1, 2], "no reason given"),
+        ({"error": None, "message": {"x": 1}}, "no reason given"),
+        ({"error": {"details": {"a": {"b": []}}}}, "a"),
+    ],
+)  # fmt: skip
+async def test_every_known_shape_of_error_is_told(body: Any, told: str) -> None:
+    async with hostile(says(body, "422 X")) as server, client_of(server) as client:
+        with pytest.raises(ValidationFailed) as caught:
+            await client.orders.list()
+    assert str(caught.value).startswith(f"HTTP 422: GET /api/orders: {told}")
 
 
 # ---- outcomes
@@ -268,11 +305,14 @@ async def test_a_write_that_nobody_took_is_tried_until_somebody_does() -> None:
         (limited("X-RateLimit-Reset: 99999999999999"), None),
         (limited("X-RateLimit-Reset: 12"), 0),
         (limited("Retry-After: later", retryAfter=-4), None),
+        # Every answer says when the hour turns; only a 429 means that one should wait for it.
+        (says({}, "500 Oops", "X-RateLimit-Reset: 1767225700"), None),
+        (says({}, "503 Away", "Retry-After: 7"), 7),
     ],
 )
 async def test_how_long_to_wait_is_read_in_this_order(behaviour: Behaviour, after: float | None) -> None:
     async with hostile(behaviour) as server, client_of(server, clock=lambda: NOW) as client:
-        with pytest.raises(RateLimited) as caught:
+        with pytest.raises((RateLimited, ServerError)) as caught:
             await client.orders.list()
         assert caught.value.after == after
 
@@ -351,12 +391,16 @@ async def test_identical_reads_are_one_request_and_one_who_leaves_leaves_the_oth
         assert {order.id for order in orders} == {"ord_1"}
         assert len({id(order) for order in orders}) == 5
         assert (len(server.asked), len(budget.spent)) == (2, 2)
-        # The last one to leave ends the request.
-        gate.open.clear()
-        alone = asyncio.create_task(client.orders.get("ord_3"))
-        await until(lambda: len(server.asked) == 3 and server.open > 0)
-        alone.cancel()
-        await until(lambda: server.open < 3)
+
+
+async def test_a_request_that_nobody_waits_for_any_more_is_ended() -> None:
+    async with hostile(hang) as server, client_of(server) as client:
+        both = [asyncio.create_task(client.orders.get("ord_1")) for _ in range(2)]
+        await until(lambda: len(server.asked) == 1)
+        for reader in both:
+            reader.cancel()
+        await asyncio.gather(*both, return_exceptions=True)
+        await until(lambda: server.open == 0)
 
 
 async def test_a_failure_is_told_to_all_who_wait_and_kept_for_nobody() -> None:
@@ -425,6 +469,18 @@ async def test_a_read_that_a_write_overtook_is_not_kept() -> None:
         await client.orders.update("ord_1", status="shipped")
         gate.open.set()
         await early
+        await client.orders.get("ord_1")
+        assert len(server.asked) == 3
+
+
+async def test_a_read_made_while_a_write_is_under_way_is_not_kept() -> None:
+    gate = Gate()
+    async with hostile(gate, ORDER) as server, client_of(server) as client:
+        writing = asyncio.create_task(client.orders.update("ord_1", status="shipped"))
+        await until(lambda: len(server.asked) == 1)
+        await client.orders.get("ord_1")
+        gate.open.set()
+        await writing
         await client.orders.get("ord_1")
         assert len(server.asked) == 3
 

@@ -339,6 +339,14 @@ async def test_one_client_serves_many_at_once() -> None:
         assert len(await store.calls_to("GET", "/api/orders/*")) == 20
 
 
+async def test_a_shopper_s_token_reads_what_is_theirs() -> None:
+    async with store_of("seed") as store:
+        shopper = (await store.rows("orders"))[0]["customer_id"]
+        async with client_of(store, "seed", api_key=await store.token(shopper)) as client:
+            assert {order.customer_id async for order in client.orders.iter()} == {shopper}
+            assert [customer.id async for customer in client.customers.iter()] == [shopper]
+
+
 def test_no_resource_is_forgotten() -> None:
     offered = {name.partition(".")[0] for profile in PROFILES.values() for name in profile.operations}
     client = Litekart("key", "https://shop.example")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
@@ -92,10 +93,17 @@ async def test_rules_name_calls_times_and_answers() -> None:
             await store.ask("fail", kind="nonsense")
 
 
-async def test_a_double_with_callers_that_hang_stops() -> None:
-    async with StoreApi(orders=1) as store, calling(store) as client:
-        await store.fail(kind="hang", times=None)
-        hanging = asyncio.create_task(client.get("/api/orders"))
-        await eventually(store.calls)
-    with pytest.raises(httpx.TransportError):
-        await hanging
+async def test_a_double_with_callers_that_hang_stops(caplog: pytest.LogCaptureFixture) -> None:
+    """It lets go of them by itself: its server has nobody to cancel."""
+    async with AsyncExitStack() as callers:
+        async with StoreApi(orders=1) as store:
+            client = await callers.enter_async_context(calling(store))
+            await store.fail(kind="hang", times=1)
+            await store.fail(kind="endless", times=1)
+            hanging = asyncio.create_task(client.get("/api/orders"))
+            await eventually(store.calls)
+            unread = await callers.enter_async_context(client.stream("GET", "/api/orders"))
+            assert unread.status_code == 200
+        with pytest.raises(httpx.TransportError):
+            await hanging
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []

@@ -70,11 +70,24 @@ async def test_writes_through_the_api_are_told_too() -> None:
         order = (await store.rows("orders"))[0]["id"]
         await client.patch(f"/api/orders/{order}", json={"comment": "S001"})
         await client.patch(f"/api/orders/{order}", json={"status": "cancelled"})
+        await client.patch(f"/api/orders/{order}", json={"comment": "S001, cancelled"})
         await client.post("/api/customers", json={"email": "new@example.test"})
         await store.configure(echo=False)
         await client.patch(f"/api/orders/{order}", json={"comment": "S002"})
         await store.settle()
-        assert events(sink) == ["order.updated", "order.cancelled", "customer.registered"]
+        assert events(sink) == ["order.updated", "order.cancelled", "order.updated", "customer.registered"]
+
+
+async def test_another_address_takes_the_place_of_the_first() -> None:
+    """A double often starts before the hub whose address it needs."""
+    async with HttpSink() as first, HttpSink() as second:
+        for profile in ("seed", "v2"):
+            async with double(first, profile=profile) as store:
+                await store.configure(webhooks=f"{second.url}/webhooks/main", secret="another")
+                await store.register_customer()
+                (sent,) = await store.sent()
+            assert verify(sent.body.encode(), sent.signature.encode(), [SigningKey.of("another")])
+        assert (len(first.received), len(second.received)) == (0, 2)
 
 
 async def test_repeats_in_every_shape() -> None:

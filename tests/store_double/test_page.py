@@ -108,6 +108,8 @@ async def test_both_shapes_of_details() -> None:
             {"field": "password", "message": "Password must be at least 8 characters"},
         ]
         assert (error["message"], error["details"]) == ("Validation failed", both)
+        made = await client.post("/api/users", json={"email": "new@example.test", "password": "long enough"})
+        assert (made.status_code, "password" in made.json()["data"]) == (201, False)
         await store.configure(details="list")
         _, error = await refused(client, "POST", "/api/customers", json={"email": "no address"})
         assert error["details"] == [{"field": "email", "message": "Email format is invalid"}]

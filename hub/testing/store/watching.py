@@ -163,8 +163,7 @@ class Exchange:
         """Cut the connection."""
         if not answered:
             self._call.status = None
-        self.scope["extensions"][DROP]["now"]()
-        await self.gone()
+        await self._abort()
 
     async def gone(self) -> None:
         """Until the caller is gone, or the server stops."""
@@ -174,7 +173,12 @@ class Exchange:
         for wait in waits:
             wait.cancel()
         if stopping.is_set():
-            self.scope["extensions"][DROP]["now"]()
+            await self._abort()
+
+    async def _abort(self) -> None:
+        self.scope["extensions"][DROP]["now"]()
+        # uvicorn asks for an answer until it has heard of it.
+        await self._until_disconnected()
 
     async def _until_disconnected(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
