@@ -384,13 +384,23 @@ async def test_without_a_key_its_use_says_what_to_set(tmp_path: Path, sqlite_url
         assert await note(lab, sent) == f"sent; without the order: {remedy}"
 
 
-async def test_the_test_of_a_route_says_when_its_condition_is_judged(
+async def test_the_test_of_a_route_asks_the_store_and_says_when_its_condition_is_judged(
     tmp_path: Path, sqlite_url: str, store: StoreApi
 ) -> None:
-    routes = {"one": puppet("order", when="order.total > 1")}
+    routes = {"one": puppet("order", when="order.total > 1"), "two": puppet("order"), "three": puppet()}
     async with open_shop(tmp_path, sqlite_url, store, routes) as lab:
-        found = await ask(lab, "test", route="one")
-        assert "its condition names the store's order, so it is judged at delivery" in found["text"]
+        well = {name: (await ask(lab, "test", route=name))["text"] for name in routes}
+        await store.fail("GET", "*/orders/*", status=401, times=None)
+        ill = {name: await ask(lab, "test", route=name) for name in routes}
+    assert well == {
+        "one": "nothing to check; the store main answers; its condition names the store's order, so it is judged at "
+        "delivery",
+        "two": "nothing to check; the store main answers",
+        "three": "nothing to check",
+    }
+    assert [ill[name]["passed"] for name in routes] == [False, True, True]
+    assert ill["one"]["text"].startswith("HTTP 401")
+    assert "the store main cannot be asked, and messages go out without what it knows: HTTP 401" in ill["two"]["text"]
 
 
 async def test_what_was_fetched_is_no_part_of_the_attempts_record(
