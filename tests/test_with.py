@@ -127,6 +127,12 @@ def test_a_condition_on_the_stores_objects_needs_the_key(tmp_path: Path) -> None
     assert "lk_canary" in config.secrets()
 
 
+def test_a_key_that_no_header_can_hold_is_told_at_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="api_key: must be letters, digits and signs without spaces") as refused:
+        loaded(tmp_path, stores=SHOP.replace("lk_canary", "'lk canaré'"))
+    assert "canar" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     "url", ["https://shop.test/admin", "shop/{id}", "https://x.test/{id}/{name}", "https://a b/{id}"]
 )
