@@ -68,9 +68,9 @@ def stores_on(hub: Hub) -> list[str]:
     return [name for name, store in hub.config.stores.items() if store.catches_up]
 
 
-async def begin(hub: Hub) -> None:
-    """Remember when each store was first caught up on."""
-    alone = hub.config.sqlite_path is not None
+async def begin(hub: Hub, *, first: bool = True) -> None:
+    """Remember when each store was first caught up on. `first`: this process has just started."""
+    alone = first and hub.config.sqlite_path is not None
     await hub.database.write(
         lambda connection: catch_up.begin(connection, hub.now(), stores_on(hub), list(RESOURCES), alone=alone)
     )

@@ -16,10 +16,15 @@ from hub import catch_up
 from hub.alerts import raise_alerts
 from hub.connector import Receipt
 from hub.errors import CommandError
+from hub.event import parse
 from hub.litekart import models
+from hub.receive import Incoming, new_event
 from hub.store import ATTEMPT, AUDIT, CATCH_UP, DELIVERY, EVENT, REPEAT
+from hub.store.catch_up import keep_found
 from hub.store.claims import Claim
 from hub.store.events import Kept
+from hub.stores import client_of
+from hub.testing.samples import to_bytes
 from hub.testing.store import API_KEY, STORE_ID, StoreApi
 from tests import hubdb
 from tests.hubdb import SECRET, Lab, document, open_lab, route
@@ -80,10 +85,8 @@ async def standing(lab: Lab) -> Json:
 
 
 @BOTH
-async def test_what_no_webhook_brought_becomes_an_event_and_goes_along_all_routes(
-    tmp_path: Path, database_url: str, profile: str
-) -> None:
-    async with caught_up(tmp_path, database_url, profile) as (lab, store):
+async def test_what_no_webhook_brought_becomes_an_event_and_goes_along_all_routes(tmp_path: Path, profile: str) -> None:
+    async with caught_up(tmp_path, f"sqlite:///{tmp_path}/hub.db", profile) as (lab, store):
         order, product = await store.place_order(total=12.5), await store.create_product(sku="NEW-1")
         customer = await store.register_customer()
         assert await found(lab) == {"order.placed": 1, "product.created": 1, "customer.registered": 1}
@@ -148,6 +151,13 @@ async def test_a_webhook_that_comes_while_it_is_polled_makes_no_second_event(pai
     assert sorted(row.entity for row in rows) == sorted(f"order:{order['id']}" for order in orders)
     assert {one.id for one in kept} == {row.id for row in rows}
     assert polled.get("order.placed", 0) == sum(row.origin == "poll" for row in rows)
+    # As if the poll had looked before the webhook came.
+    of_webhook = webhook(await store.place_order())
+    known = await lab.keep(of_webhook)
+    body = to_bytes(of_webhook | {"polled": True})
+    late = new_event(lab.hub, Incoming("main", body, [], None), parse(body), "")._replace(origin="poll")
+    assert await lab.hub.writer.put(keep_found, late) == (known.id, True)
+    assert (await lab.row(EVENT, EVENT.c.id == known.id)).repeats == 0
     assert await lab.rows(REPEAT) == []
 
 
@@ -161,10 +171,8 @@ async def test_with_ids_of_its_own_a_webhook_still_meets_what_polling_found(tmp_
 
 
 @BOTH
-async def test_a_change_goes_only_where_the_present_state_is_read(
-    tmp_path: Path, database_url: str, profile: str
-) -> None:
-    async with caught_up(tmp_path, database_url, profile) as (lab, store):
+async def test_a_change_goes_only_where_the_present_state_is_read(tmp_path: Path, profile: str) -> None:
+    async with caught_up(tmp_path, f"sqlite:///{tmp_path}/hub.db", profile) as (lab, store):
         (first, second, *_), (product, *_) = await store.rows("orders"), await store.rows("products")
         await store.update(first["id"], status="shipped")
         await store.cancel(second["id"])
@@ -188,6 +196,7 @@ async def test_a_change_of_which_an_event_came_in_since_is_not_looked_at_again(p
     await lab.keep(document("order.updated", timestamp=stamp(lab, -60), orderId=first["id"]))
     await lab.keep(document("order.updated", timestamp=stamp(lab, -60), orderId=second["id"]))
     assert await found(lab) == {}
+    assert {row.origin for row in await lab.rows(EVENT)} == {"webhook"}
     changed_at(store, second, lab.hub.now() + timedelta(seconds=30))
     assert await found(lab) == {"order.updated": 1}
 
@@ -323,11 +332,17 @@ async def test_a_store_that_cannot_be_polled_is_told_of_and_nothing_is_missed(pa
 
 async def test_with_the_hour_spent_it_waits_and_says_so(pair: tuple[Lab, StoreApi]) -> None:
     lab, store = pair
-    await store.place_order()
-    await store.configure(limit=1)
+    # A poll takes five, and the last one is the reserve.
+    await store.configure(limit=7)
+    order = await store.place_order()
+    assert (await found(lab))["order.placed"] == 1
     result = await catch_up.poll(lab.hub, "main")
     assert result is not None
-    assert "hour" in (await standing(lab))["error"] or "429" in (await standing(lab))["error"]
+    assert result.failed.keys() == set(catch_up.RESOURCES)
+    assert "requests for this hour are used up" in (await standing(lab))["error"]
+    assert any("it is tried again" in note for note in (await ask(lab, "status"))["notes"])
+    client = client_of(lab.hub, "main", who="route:looks")
+    assert (await client.orders.get(order["id"])).id == order["id"]
 
 
 async def test_a_store_that_does_not_sort_is_read_to_its_end_and_one_that_does_is_not() -> None:

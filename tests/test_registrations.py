@@ -1,6 +1,7 @@
 """A store's registrations: made and mended once, others left alone, and told of when one leads here no more."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,20 @@ HERE = f"{PUBLIC}/webhooks/main"
 Pair = tuple[Lab, StoreApi]
 
 
-@pytest.fixture
-async def pair(tmp_path: Path, database_url: str) -> AsyncIterator[Pair]:
+@asynccontextmanager
+async def opened(folder: Path, url: str) -> AsyncIterator[Pair]:
     """A hub, and a store of the live profile that has one registration, which is somebody else's."""
     async with StoreApi(profile="v2", **SMALL) as store:
-        await store.ask("reset")
         store.shop.state.add("webhooks", others())
         server = {"port": 0, "public_url": PUBLIC}
-        async with open_lab(tmp_path, database_url, ROUTES, server=server, **settings_of(store)) as lab:
+        async with open_lab(folder, url, ROUTES, server=server, **settings_of(store)) as lab:
             yield lab, store
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
+    async with opened(tmp_path, f"sqlite:///{tmp_path}/hub.db") as both:
+        yield both
 
 
 def others() -> dict[str, Any]:
@@ -80,28 +86,28 @@ async def test_eight_are_made_once_and_what_is_wrong_with_them_is_mended(pair: P
     assert SECRET not in str([row.detail for row in audits])
 
 
-async def test_one_that_leads_here_no_more_is_told_once_and_over_when_mended(pair: Pair) -> None:
-    lab, store = pair
-    await connect(lab)
-    rows = store.shop.state.tables["webhooks"]
-    placed = next(row for row in rows.values() if row["event"] == "order.placed" and row["url"] == HERE)
-    assert (await ask(lab, "store.watch", store="main"))["wrong"] == []
-    del rows[placed["id"]]
-    for _ in range(2):
-        watched = await ask(lab, "store.watch", store="main")
-        assert watched["wrong"] == ["order.placed"]
-        assert {one["state"] for one in watched["registrations"]} == {"gone", "as it should be"}
-        await raise_alerts(lab.hub)
-    (alert,) = await lab.rows(EVENT, EVENT.c.store == "hub")
-    assert (alert.type, alert.entity) == ("hub.webhooks.wrong", "store:main")
-    data = orjson.loads(alert.body)["data"]
-    assert "order.placed: gone" in data["text"]
-    assert "`hub store connect main`" in data["remedy"]
-    reasons = (await ask(lab, "status"))["reasons"]
-    assert any("store main does not send all its webhooks here" in reason for reason in reasons)
-    assert (await connect(lab))["order.placed"] == "made"
-    row = await lab.row(REGISTRATIONS)
-    assert (row.wrong, row.wrong_since, row.alerted_at) == (None, None, None)
+async def test_one_that_leads_here_no_more_is_told_once_and_over_when_mended(tmp_path: Path, database_url: str) -> None:
+    async with opened(tmp_path, database_url) as (lab, store):
+        await connect(lab)
+        rows = store.shop.state.tables["webhooks"]
+        placed = next(row for row in rows.values() if row["event"] == "order.placed" and row["url"] == HERE)
+        assert (await ask(lab, "store.watch", store="main"))["wrong"] == []
+        del rows[placed["id"]]
+        for _ in range(2):
+            watched = await ask(lab, "store.watch", store="main")
+            assert watched["wrong"] == ["order.placed"]
+            assert {one["state"] for one in watched["registrations"]} == {"gone", "as it should be"}
+            await raise_alerts(lab.hub)
+        (alert,) = await lab.rows(EVENT, EVENT.c.store == "hub")
+        assert (alert.type, alert.entity) == ("hub.webhooks.wrong", "store:main")
+        data = orjson.loads(alert.body)["data"]
+        assert "order.placed: gone" in data["text"]
+        assert "`hub store connect main`" in data["remedy"]
+        reasons = (await ask(lab, "status"))["reasons"]
+        assert any("store main does not send all its webhooks here" in reason for reason in reasons)
+        assert (await connect(lab))["order.placed"] == "made"
+        row = await lab.row(REGISTRATIONS)
+        assert (row.wrong, row.wrong_since, row.alerted_at) == (None, None, None)
 
 
 async def test_what_was_entered_by_hand_is_watched_and_what_never_was_there_is_not_wrong(pair: Pair) -> None:

@@ -603,6 +603,8 @@ async def catch_up_now(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     names = catch_up.stores_on(hub) if asked.store is None else [caught_up_on(hub, asked.store)]
     if not names:
         raise CommandError("no store is caught up on: it needs an api_key, and catch_up must not be off")
+    # Where no worker runs, the command is the first to see them.
+    await catch_up.begin(hub, first=False)
     found = {name: await catch_up.poll(hub, name) for name in names}
     return {"stores": {name: None if one is None else found_json(one) for name, one in found.items()}}
 
