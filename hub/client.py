@@ -23,12 +23,14 @@ import zlib
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import AddrInfoType, Connection
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.tracing import Trace
 from yarl import URL
 
@@ -43,6 +45,11 @@ KEEP_ALIVE = 4.0
 # Twice what the record keeps: secrets are replaced before the rest is cut off, so none is cut in two.
 RECORDED = 8192
 LARGE = 1024 * 1024
+
+MOST_MESSAGES = 20
+"""To one request: its answer, and those that may go before it, such as `100 Continue`."""
+# What is parsed between two looks at their number.
+PIECE = 4096
 
 SAFE_REQUEST_HEADERS = {
     "accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "date",
@@ -106,6 +113,37 @@ class _Call:
 _call: ContextVar[_Call] = ContextVar("call")
 
 
+class _Answers(ResponseHandler):
+    """A connection's incoming side, which takes few messages to one request.
+
+    aiohttp parses all that has come, and passes over informational answers, without letting anybody else have a turn:
+    a destination that sends them without end would hold up the whole process for as long as it likes.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._messages = 0
+
+    def set_response_params(self, **given: Any) -> None:
+        self._messages = 0
+        super().set_response_params(**given)
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        self._messages += 1
+        super().feed_data(data, size)
+
+    def data_received(self, data: bytes) -> None:
+        # Without data it is told to go on with what it has.
+        for start in range(0, len(data) or 1, PIECE):
+            super().data_received(data[start : start + PIECE])
+            if self.transport is None or self.transport.is_closing():
+                return
+            if self._messages > MOST_MESSAGES:
+                self.transport.close()
+                self.set_exception(HttpProcessingError(message="it answers without end"))
+                return
+
+
 class _GuardedConnector(aiohttp.TCPConnector):
     """Makes sockets only to addresses that the guard lets through for the host of the request under way.
 
@@ -123,6 +161,7 @@ class _GuardedConnector(aiohttp.TCPConnector):
             keepalive_timeout=KEEP_ALIVE,
             limit=0,
         )
+        self._factory = cast("functools.partial[ResponseHandler]", functools.partial(_Answers, self._loop))
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout

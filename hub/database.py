@@ -6,7 +6,9 @@ Unavailable (storage is in trouble), Conflict (once more), or as it is (the stat
 """
 
 import asyncio
+import math
 import sqlite3
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InvalidatePoolError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
@@ -35,9 +37,13 @@ OUR_KEYS = "event_pkey"
 SQLITE_OWN_FAULT = {sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE}
 # The log that a long reader made grow is cut back once it has gone.
 PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"journal_size_limit={64 * 1024 * 1024}")
+# A statement for many rows is another one for each number of rows, and to read one anew takes as long as to run it.
+STATEMENTS = 1000
 POOL = 5
 # More than the server allows a statement, for a server that is not there any more to say so.
 ANSWER_WITHIN = 15.0
+# A connection that was in use so few seconds ago is taken for one that is there.
+RESTED = 1.0
 AGAIN_AFTER = 0.02
 TRANSACTION_TIMEOUT = "12s"
 CLOSED_WITHIN = 5.0
@@ -91,7 +97,11 @@ class Sqlite(Database):
 
 def sqlite_engine(url: URL, begin: str, *, query_only: bool = False) -> Engine:
     """An engine with one connection; `synchronous=FULL`, or a power cut loses what was answered."""
-    engine = create_engine(url, poolclass=StaticPool, connect_args={"check_same_thread": False, "timeout": 5})
+    engine = create_engine(
+        url,
+        poolclass=StaticPool,
+        connect_args={"check_same_thread": False, "timeout": 5, "cached_statements": STATEMENTS},
+    )
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, record: Any) -> None:
@@ -147,11 +157,12 @@ class Postgres(Database):
         self._engine: AsyncEngine = create_async_engine(
             url.set(drivername="postgresql+asyncpg"),
             pool_size=POOL,
-            pool_pre_ping=True,
             pool_timeout=5,
             connect_args={"timeout": 5, "server_settings": settings},
         )
         event.listen(self._engine.sync_engine, "connect", _end_long_transactions)
+        event.listen(self._engine.sync_engine, "checkin", _note_its_use)
+        event.listen(self._engine.sync_engine, "checkout", _refuse_broken)
 
     async def write(self, work: Work[T]) -> T:
         try:
@@ -176,6 +187,24 @@ class Postgres(Database):
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSED_WITHIN):
                 await self._engine.dispose()
+
+
+def _note_its_use(connection: Any, record: Any) -> None:
+    record.info["used"] = time.monotonic()
+
+
+def _refuse_broken(connection: Any, record: Any, fairy: Any) -> None:
+    """Look whether a connection that has rested is still there; where it is not, the pool makes new ones.
+
+    Raises InvalidatePoolError, which the pool takes for that. SQLAlchemy's own look before each use is three of the
+    six journeys to PostgreSQL that a commit makes.
+    """
+    if time.monotonic() - record.info.get("used", math.inf) < RESTED:
+        return
+    try:
+        connection.ping()
+    except Exception as error:
+        raise InvalidatePoolError from error
 
 
 def _end_long_transactions(connection: Any, record: Any) -> None:

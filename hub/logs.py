@@ -1,14 +1,16 @@
 """The log: one wide structured line a step, to standard error; no line shows a secret or a control character."""
 
 import asyncio
+import atexit
 import json
 import logging
 import re
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 import structlog
@@ -44,7 +46,7 @@ def configure_logs(level: str, form: str, redact: Callable[[str], str]) -> None:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=Lines(sys.stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -57,6 +59,54 @@ def configure_logs(level: str, form: str, redact: Callable[[str], str]) -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for name in LIBRARIES:
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+
+
+class Lines:
+    """Where lines go, called as structlog calls the factory of its loggers and then the logger itself.
+
+    What a round of the event loop says comes out in one piece at the round's end, a warning or worse at once: each
+    writing gives the GIL away, which a thread at the database keeps for as long as a delivery takes, and a commit's
+    deliveries are told one after the other.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._lock = threading.RLock()
+        self._gathered: list[str] = []
+        self._waits_for: asyncio.AbstractEventLoop | None = None
+        atexit.register(self.write)
+
+    def __call__(self, *_: Any) -> "Lines":
+        return self
+
+    def debug(self, line: str) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.warning(line)
+            return
+        with self._lock:
+            self._gathered.append(line)
+            if self._waits_for is not loop:
+                self._waits_for = loop
+                loop.call_soon(self.write)
+
+    info = debug
+
+    def warning(self, line: str) -> None:
+        with self._lock:
+            self._gathered.append(line)
+            self.write()
+
+    warn = error = exception = critical = fatal = warning
+
+    def write(self) -> None:
+        """Write what was gathered."""
+        with self._lock:
+            lines, self._gathered, self._waits_for = self._gathered, [], None
+            if lines:
+                self._file.write("\n".join([*lines, ""]))
+                self._file.flush()
 
 
 def cleaner(redact: Callable[[str], str]) -> Processor:

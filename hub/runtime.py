@@ -21,9 +21,9 @@ from hub.event import SigningKey
 from hub.jobs import Bells
 from hub.redaction import redactor
 from hub.schema import touch
-from hub.store.claims import ensure_routes
+from hub.store.claims import claim, ensure_routes
 from hub.store.fan_out import RouteTerms
-from hub.store.records import lock_routes
+from hub.store.records import lock_routes, record
 from hub.writer import Writer
 
 MOST_SKEW = timedelta(seconds=2)
@@ -77,7 +77,7 @@ async def open_hub(config: Config, database: Database, bells: Bells) -> AsyncIte
         config=config,
         clock=clock,
         database=database,
-        writer=Writer(database, clock, lock_routes),
+        writer=Writer(database, clock, lock_routes, last=(record, claim)),
         bells=bells,
         keys={
             name: tuple(SigningKey.of(secret.reveal()) for secret in store.webhook_secrets)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
+from math import ceil
 
 import structlog
 from sqlalchemy import Connection
@@ -28,6 +29,9 @@ from hub.store.claims import Claim, ClaimRequest, claim, settle_gone
 from hub.store.workers import due_bells, forget, gone, seen
 
 TICK = 1.0
+# Of a route's slots, what one claim fills at most. What was claimed together ends together: were it all of them, the
+# attempts would wait for their record's commit, and the commits for the attempts, in turn.
+SHARE = 1 / 2
 HEARTBEAT = timedelta(seconds=5)
 FORGET_EVERY = timedelta(hours=1)
 KEEPING_EVERY = timedelta(hours=1)
@@ -124,7 +128,7 @@ class Worker:
             if free <= 0 or self.stopping.is_set():
                 continue
             try:
-                due = await self._claim(line, free)
+                due = await self._claim(line, min(free, ceil(line.route.concurrency * SHARE)))
             except Unavailable as trouble:
                 log.warning("loop.waiting", loop=line.name, reason=str(trouble))
             except Exception:

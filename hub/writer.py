@@ -44,13 +44,20 @@ class Writer:
 
     Raises Unavailable when storage is in trouble (nothing kept), else what the database said of that very item.
     `prepare` is called first in each transaction, with all its items: for locks that must be taken in one order.
-    Items of one kind are handed over in the order they came; kinds by their names from the last to the first, so that
-    a `claim` finds the slots that the `record` in the same commit has freed.
+    Items of one kind are handed over in the order they came; kinds by their names, after them those of `last` as they
+    stand there: so a `claim` finds the slots that the `record` in the same commit has freed.
     """
 
-    def __init__(self, database: Database, clock: Clock, prepare: Prepare = lambda connection, items: None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        prepare: Prepare = lambda connection, items: None,
+        last: Sequence[Batch[Any, Any]] = (),
+    ) -> None:
         self._database = database
         self._prepare = prepare
+        self._last = {name_of(batch): place for place, batch in enumerate(last)}
         self._clock = clock
         self._waiting: list[Waiting[Any, Any]] = []
         self._running: list[Waiting[Any, Any]] = []
@@ -105,7 +112,7 @@ class Writer:
         for waiting in items:
             by_batch.setdefault(waiting.batch, []).append(waiting)
         # In one order in every process, or two of them wait for each other's rows.
-        groups = sorted(by_batch.items(), key=lambda group: name_of(group[0]), reverse=True)
+        groups = sorted(by_batch.items(), key=lambda group: self._place(group[0]))
         now = self._clock.now()
 
         def transaction(connection: Connection) -> list[Sequence[Any]]:
@@ -121,11 +128,16 @@ class Writer:
             await self._one_by_one(items, error)
         else:
             self.trouble = None
-            # Claims first: what they begin is out there while the rest is told.
-            for (_, group), answers in reversed(list(zip(groups, results, strict=True))):
+            told = list(zip(groups, results, strict=True))
+            # The last kind first, which are the claims: what they begin is out there while the rest is told.
+            for (_, group), answers in (told[-1], *told[:-1]):
                 for waiting, answer in zip(group, answers, strict=True):
                     if not waiting.done.done():
                         waiting.done.set_result(answer)
+
+    def _place(self, batch: Batch[Any, Any]) -> tuple[int, str]:
+        name = name_of(batch)
+        return self._last.get(name, -1), name
 
     async def _one_by_one(self, items: list[Waiting[Any, Any]], error: Exception) -> None:
         """Each item in a transaction of its own, so that a bad one refuses only itself."""

@@ -159,7 +159,7 @@ async def test_the_wrong_method(tmp_path: Path, method: str, path: str, allowed:
 
 
 NOT_JSON = [b"", b"{", b"not json", b"[1,]", b'{"event": NaN}', b'{"a": Infinity}', b"\xff\xfe{}", b'{"a": "\xc3"}',
-            b"\xef\xbb\xbf{}", b'{"a": "\\ud800"}', b'"\x00"', b"[" * 100_000]  # fmt: skip
+            b"\xef\xbb\xbf{}", b'{"a": "\\ud800"}', b'"\x00"', b"[" * 20_000]  # fmt: skip
 
 
 @pytest.mark.parametrize("body", NOT_JSON, ids=lambda body: repr(body[:16]))

@@ -23,7 +23,7 @@ from hub.store.effects import NewEffect, put_effects
 from hub.store.events import NewEvent, keep_events
 from hub.store.refusals import NewRefusal, keep_refusals
 from hub.testing.samples import to_bytes
-from hub.writer import Writer
+from hub.writer import Batch, Writer
 from tests import hubdb
 from tests.hubdb import document, open_lab, opened
 from tests.servers import PostgresServer, eventually
@@ -79,6 +79,30 @@ async def test_items_of_one_kind_keep_their_order_and_a_commit_has_a_bound(datab
         await asyncio.gather(*(writer.put(noted, f"{n:04}") for n in range(1_001)))
         assert [len(batch) for batch in noted.batches] == [500, 500, 1]
         assert [item for batch in noted.batches for item in batch] == [f"{n:04}" for n in range(1_001)]
+
+
+async def test_kinds_share_a_commit_by_name_but_for_the_last_which_stand_in_their_order(database_url: str) -> None:
+    went: list[str] = []
+
+    def kind(name: str) -> Batch[str, str]:
+        def batch(connection: Connection, now: datetime, items: Sequence[str]) -> Sequence[str]:
+            went.append(name)
+            return items
+
+        batch.__qualname__ = name
+        return batch
+
+    kinds = [kind(name) for name in ("zeal", "claim", "record", "adopt")]
+    async with opened(database_url) as database:
+        await database.write(create)
+        writer = Writer(database, Clock(), last=(kinds[2], kinds[1]))
+        told: list[str] = []
+        for batch in kinds:
+            name = batch.__qualname__
+            writer.submit(batch, name).add_done_callback(lambda done: told.append(done.result()))
+        await writer.close()
+    assert went == ["adopt", "zeal", "record", "claim"]
+    assert told == ["claim", "adopt", "zeal", "record"]
 
 
 async def test_a_batch_that_forgets_an_item_fails_and_stops_nothing(database_url: str) -> None:
@@ -241,6 +265,21 @@ async def test_a_deadlock_is_tried_once_more(shared_url: str) -> None:
         answers = await asyncio.gather(first.put(both, "ab"), second.put(both, "ba"))
         assert list(answers) == ["done", "done"]
         assert len(begun) == 3
+
+
+async def test_a_connection_that_broke_while_it_rested_is_replaced_unseen(
+    postgres_server: PostgresServer, shared_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with written(shared_url) as (_, database):
+
+        def backend(connection: Connection) -> int:
+            return int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+
+        first = await database.write(backend)
+        assert await database.write(backend) == first
+        await postgres_server.run(f"SELECT pg_terminate_backend({first}, 10000)")
+        monkeypatch.setattr("hub.database.RESTED", 0.0)
+        assert await database.write(backend) != first
 
 
 async def test_one_that_conflicts_again_and_again_is_trouble_for_now(shared_url: str) -> None:

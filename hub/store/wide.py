@@ -9,6 +9,7 @@ that is busy, up to 5 ms later. So the rows that every delivery passes come as o
 """
 
 import re
+import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
@@ -28,6 +29,7 @@ from sqlalchemy import (
     Update,
 )
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from hub.models import Json, Moment, Outside
@@ -55,7 +57,7 @@ def insert_rows(connection: Connection, table: Table, names: Names, rows: Values
     """Insert rows, their values in the order of `names`. `conflict`: an ON CONFLICT clause."""
     for part in _parts(rows, len(names)):
         statement = f"INSERT INTO {table.name} ({', '.join(names)}) {_source(connection, table, names, len(part))}"
-        connection.exec_driver_sql(f"{statement} {conflict}", _parameters(connection, table, names, part))
+        run_statement(connection, f"{statement} {conflict}", _parameters(connection, table, names, part))
 
 
 def update_rows(connection: Connection, table: Table, keys: Names, names: Names, rows: Values) -> None:
@@ -65,7 +67,8 @@ def update_rows(connection: Connection, table: Table, keys: Names, names: Names,
         fresh = f"WITH fresh ({', '.join(both)}) AS ({_source(connection, table, both, len(part))})"
         changes = ", ".join(f"{name} = fresh.{name}" for name in names)
         found = " AND ".join(f"{table.name}.{key} = fresh.{key}" for key in keys)
-        connection.exec_driver_sql(
+        run_statement(
+            connection,
             f"{fresh} UPDATE {table.name} SET {changes} FROM fresh WHERE {found}",  # noqa: S608 - our tables' names
             _parameters(connection, table, both, part),
         )
@@ -78,7 +81,7 @@ def select_rows(
     if is_postgres(connection):
         return connection.execute(query, parameters).all()
     plan = _selecting(query)
-    text = connection.exec_driver_sql(plan.sql, plan.bound(parameters)).scalar_one()
+    (text,) = run_statement(connection, plan.sql, plan.bound(parameters)).fetchone()
     return [plan.row(*row) for row in plan.converted(orjson.loads(text))]
 
 
@@ -87,7 +90,23 @@ def execute_once_made(connection: Connection, change: Update, parameters: Mappin
     if is_postgres(connection):
         return connection.execute(change, parameters).rowcount
     plan = _running(change)
-    return connection.exec_driver_sql(plan.sql, plan.bound(parameters)).rowcount
+    rowcount: int = run_statement(connection, plan.sql, plan.bound(parameters)).rowcount
+    return rowcount
+
+
+def run_statement(connection: Connection, statement: str, parameters: Any) -> Any:
+    """The result of a statement in the driver's own words: a cursor of SQLite's driver, SQLAlchemy's for PostgreSQL.
+
+    Raises the errors of SQLAlchemy.
+    """
+    if is_postgres(connection):
+        return connection.exec_driver_sql(statement, parameters)
+    # What SQLAlchemy does around a statement takes as long as the statement, and all of it under the GIL.
+    driver: Any = connection.connection.driver_connection
+    try:
+        return driver.execute(statement, parameters)
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(statement, parameters, error, sqlite3.Error, dialect=connection.dialect) from error
 
 
 class _Plan:

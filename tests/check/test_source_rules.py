@@ -108,7 +108,7 @@ def followed(tree: ast.Module) -> Iterator[ast.AST]:
 
 TAKES_SQL = {
     "text", "exec_driver_sql", "execute", "executemany", "executescript", "fetch", "fetchrow", "fetchval",
-    "literal_column",
+    "literal_column", "run_statement",
 }  # fmt: skip
 
 
@@ -121,7 +121,9 @@ def built_sql(tree: ast.Module) -> Iterator[ast.AST]:
     bound = bindings(tree)
     for node, name in calls(tree):
         own_text = name == "text" and isinstance(node.func, ast.Name) and not of_sqlalchemy
-        if name in TAKES_SQL and not own_text and node.args and is_built(node.args[0], bound, frozenset()):
+        # Our own takes the connection first.
+        taken = node.args[1:2] if name == "run_statement" else node.args[:1]
+        if name in TAKES_SQL and not own_text and any(is_built(one, bound, frozenset()) for one in taken):
             yield node
 
 
@@ -210,7 +212,7 @@ RULES: dict[str, tuple[Rule, list[str], list[str]]] = {
             "import sqlalchemy as sa\nsa.text('a = ' + x)", "query = f'DELETE FROM {t}'\nc.execute(query)",
             "def make(t):\n    return 'DELETE FROM ' + t\nc.execute(make(1))", "c.execute(' '.join(parts))",
             "c.execute(a if b else f'SELECT {x}')", "q = 'SELECT'\nq += f' {x}'\nc.execute(q)",
-            "await c.fetch('SELECT ' + x)",
+            "await c.fetch('SELECT ' + x)", "run_statement(c, f'SELECT {x}', ())",
         ],
         [
             "c.execute('SELECT ?', (x,))", "c.execute(select(EVENT))", "text(f'own {x}')",
@@ -240,12 +242,15 @@ ALLOWED: dict[str, str] = {
     "hub/database.py: connection.execute(f\"SET transaction_timeout = '{TRANSACTION_TIMEOUT}'\")": OF_THE_SOURCE,
     "hub/migrations/tables.py: text(f\"LOCK TABLE {', '.join(names)}\")": OF_THE_SOURCE,
     "hub/store/__init__.py: literal_column(f\"'{name}'\")": OF_THE_SOURCE,
-    "hub/store/events.py: text(f'{INSERT} SELECT * FROM unnest({UNNEST}) {ONCE} RETURNING id')": OF_THE_SOURCE,
-    "hub/store/events.py: connection.exec_driver_sql(statement, tuple(chain.from_iterable(events)))": OF_THE_SOURCE,
-    "hub/store/wide.py: connection.exec_driver_sql(f'{statement} {conflict}', "
-    "_parameters(connection, table, names, part))": OF_THE_SOURCE,
-    "hub/store/wide.py: connection.exec_driver_sql(f'{fresh} UPDATE {table.name} SET {changes} FROM fresh "
+    "hub/store/events.py: run_statement(connection, INSERT_ARRAYS, "
+    "tuple(map(list, zip(*events, strict=True))))": OF_THE_SOURCE,
+    "hub/store/events.py: run_statement(connection, statement, tuple(chain.from_iterable(events)))": OF_THE_SOURCE,
+    "hub/store/wide.py: connection.exec_driver_sql(statement, parameters)": OF_THE_SOURCE,
+    "hub/store/wide.py: driver.execute(statement, parameters)": OF_THE_SOURCE,
+    "hub/store/wide.py: run_statement(connection, f'{fresh} UPDATE {table.name} SET {changes} FROM fresh "
     "WHERE {found}', _parameters(connection, table, both, part))": OF_THE_SOURCE,
+    "hub/store/wide.py: run_statement(connection, f'{statement} {conflict}', "
+    "_parameters(connection, table, names, part))": OF_THE_SOURCE,
 }
 """`file: breach` and why it is none."""
 

@@ -10,11 +10,13 @@ from tests.faults.killing import KILLING
 from tests.faults.lasting import LASTING
 from tests.faults.network import NETWORK
 from tests.faults.order import ORDER
+from tests.faults.pairs import PAIRS
 from tests.faults.stage import POSTGRESQL, SQLITE
 from tests.faults.storage import STORAGE
 
 CASES: list[Case] = sorted(
-    [*KILLING, *BELL, *STORAGE, *DESTINATIONS, *NETWORK, *LASTING, *CATCHING, *ORDER], key=lambda case: case.fault
+    [*KILLING, *BELL, *STORAGE, *DESTINATIONS, *NETWORK, *LASTING, *CATCHING, *ORDER, *PAIRS],
+    key=lambda case: case.fault,
 )
 BY_NAME = {case.name: case for case in CASES}
 

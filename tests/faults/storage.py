@@ -5,9 +5,10 @@ import resource
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,19 @@ while time.monotonic() < end:
     time.sleep(0.002)
     c.execute('COMMIT')
     time.sleep(0.001)
+"""
+NO_FILES = """
+import contextlib, os, resource, sys
+user, *pids = map(int, sys.argv[1:])
+if os.geteuid() == 0:
+    group = os.stat(f"/proc/{pids[0]}").st_gid
+    os.setgroups([])
+    os.setresgid(group, group, group)
+    os.setresuid(user, user, user)
+for pid in pids:
+    with contextlib.suppress(ProcessLookupError):
+        _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, most))
 """
 OTHER = """
 import sqlite3, sys, time
@@ -237,6 +251,44 @@ async def no_more_writes(stage: Stage) -> None:
     whole(stage)
 
 
+async def no_more_writes_of_postgres(stage: Stage) -> None:
+    """PostgreSQL may make no file longer: it ends itself. Whoever runs it starts it again, where it may."""
+    postgres = stage.servers.postgres
+    assert postgres is not None
+    assert postgres.process is not None
+    await stage.start_all()
+    stage.begin_load()
+    stage.outages += 1
+    await stage.under_load(stage.scale.load / 4)
+    began = time.time()
+    await asyncio.to_thread(forbid_writes, family(postgres.process.pid))
+    await eventually(lambda: stage.store.answers[503] > 0, 60)
+    refused = time.time()
+    await eventually(refuses(stage), 60)
+    stage.require(True, "not ready during")
+    await asyncio.sleep(max(began + stage.scale.outage - time.time(), 1))
+    meanwhile = during(stage, refused, time.time())
+    stage.require(meanwhile.keys() <= {503, -1}, f"answers meanwhile: {meanwhile}")
+    stage.note("PostgreSQL runs" if postgres.running() else "PostgreSQL ended itself")
+    postgres.kill()
+    await asyncio.to_thread(postgres.start)
+    stage.at_most("first 2xx after it was ready", await stage.first_ack(time.time()), FIRST_WITHIN)
+    stage.require(all_say_when(stage), "each 503 with Retry-After")
+    await stage.sound_again()
+    await stage.under_load(stage.scale.load / 4)
+
+
+def family(pid: int) -> list[int]:
+    """A process and its children; a PostgreSQL forks no further."""
+    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+
+def forbid_writes(pids: Sequence[int]) -> None:
+    """None of these may write to a file from now on. Asked as their own user: root may not in a container."""
+    owner = Path(f"/proc/{pids[0]}").stat()
+    subprocess.run([sys.executable, "-I", "-S", "-c", NO_FILES, str(owner.st_uid), *map(str, pids)], check=True)
+
+
 STORAGE = [
     Case("F09", "fast", "PostgreSQL stopped (fast), away, back", partial(postgres_ends, signal.SIGINT), [POSTGRESQL]),
     Case("F09", "immediate", "PostgreSQL stopped (immediate)", partial(postgres_ends, signal.SIGQUIT), [POSTGRESQL]),
@@ -253,4 +305,5 @@ STORAGE = [
         Case("F12", "full", "the disk fills to the brim", partial(disk_full, False), setting=Setting(disk_size=ROOMY)),
     ),
     Case("F14", "", "the process may write no file (RLIMIT_FSIZE)", no_more_writes, [SQLITE]),
+    Case("F14", "server", "PostgreSQL may write no file (RLIMIT_FSIZE)", no_more_writes_of_postgres, [POSTGRESQL]),
 ]  # fmt: skip

@@ -1,26 +1,44 @@
 """What a destination answers costs no more than the attempt's own bounds, from the wire to the page (S32)."""
 
 import asyncio
+import gc
 import gzip
+import sys
 import time
 import tracemalloc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import uvloop
 
+from hub.client import Guard, open_client
 from hub.store import ATTEMPT
 from hub.worker import running
 from tests.dashboard.served import harmless, looking
-from tests.hostile import Behaviour, answer, drip, drop, hang, hostile, raw, then_close, then_reset
+from tests.hostile import (
+    Behaviour,
+    answer,
+    client_of,
+    drip,
+    drop,
+    hang,
+    hostile,
+    raw,
+    then_close,
+    then_reset,
+)
 from tests.hubdb import document, open_lab
+from tests.security import flooding
 from tests.servers import eventually
 
 MIB = 1024 * 1024
 TIMEOUT = 1.0
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 BOMB = gzip.compress(b"0" * 50 * MIB)
 
 
@@ -57,7 +75,8 @@ ANSWERS: dict[str, Behaviour] = {
     "silence": hang,
     "cut in the head": then_close(b"HTTP/1.1 200 OK\r\nX-"),
     "a reset": then_reset(HEAD + b"Content-Length: 9\r\n\r\nabc"),
-    "interim answers without end": endless(b"HTTP/1.1 100 Continue\r\n\r\n", b""),
+    "interim answers without end": endless(CONTINUE * 4_000, b""),
+    "answers without end": endless(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" * 2_000, b""),
 }
 
 
@@ -104,3 +123,62 @@ async def test_s32_whatever_is_answered_the_attempt_ends(tmp_path: Path, name: s
             assert len(attempt.request or "") <= 4_096
             async with looking(lab.hub) as browser:
                 harmless(await browser.get(f"/events/{kept.id}"))
+
+
+@asynccontextmanager
+async def turns() -> AsyncIterator[list[float]]:
+    """The processor's time, in seconds, that this thread spent from one turn of another task to its next.
+
+    Not the clock's: on a busy machine that tells what others do.
+    """
+    spent: list[float] = []
+
+    async def take_turns() -> None:
+        while True:
+            begun = time.thread_time()
+            await asyncio.sleep(0.005)
+            spent.append(time.thread_time() - begun)
+
+    gc.collect()
+    gc.disable()
+    taking = asyncio.create_task(take_turns())
+    try:
+        yield spent
+        await asyncio.sleep(0.01)
+    finally:
+        taking.cancel()
+        gc.enable()
+
+
+@pytest.mark.parametrize("name", flooding.FLOODS)
+def test_s32_no_answer_holds_up_what_else_is_to_be_done(name: str) -> None:
+    """S32: a flood of answers, or of pieces of one, takes less than 0.1 s at a time, and is soon given up.
+
+    On the loop that the hub has: it takes in more at a time than Python's own.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        spent = runner.run(flooded(name))
+    assert max(spent) < 0.1
+    assert sum(spent) < 0.5
+
+
+async def flooded(name: str) -> list[float]:
+    """What passed between the turns of another task while a flood was answered."""
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", flooding.__file__, name, stdout=asyncio.subprocess.PIPE
+    )
+    assert server.stdout is not None
+    place = f"127.0.0.1:{int(await server.stdout.readline())}"
+    async with open_client(Guard([place]), timeout=60) as client, turns() as spent:
+        with suppress(httpx.RemoteProtocolError):
+            await client.post(f"http://{place}/hook", content=b"{}")
+    await server.wait()
+    return spent
+
+
+async def test_a_few_interim_answers_may_go_before_one() -> None:
+    said = raw(CONTINUE * 19 + b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    async with hostile(said) as server, client_of(server) as client:
+        for _ in range(3):
+            assert (await client.post(server.url, content=b"{}")).text == "ok"
+    assert server.connections == 1
