@@ -112,6 +112,13 @@ def _bounded(value: timedelta, least: timedelta, most: timedelta) -> timedelta:
     return value
 
 
+def _for_a_header(key: Secret) -> Secret:
+    # Found out here, and not by every delivery of the store.
+    if not re.fullmatch(r"[!-~]+", key.reveal()):
+        raise ValueError("must be letters, digits and signs without spaces, as it goes into a header")
+    return key
+
+
 def _admin_url(pattern: str) -> str:
     address = pattern.replace("{id}", "id").replace("{kind}", "orders")
     if "{id}" not in pattern or not _is_address(address) or re.search(r'[\s<>"|{}]', address):
@@ -193,7 +200,7 @@ class Store(Section):
     """One Litekart shop."""
 
     url: WebUrl = Field(description="The shop's address.")
-    api_key: Secret | None = Field(
+    api_key: Annotated[Secret, AfterValidator(_for_a_header)] | None = Field(
         None, description="Key to its REST API, for connectors that read the store and for what routes fetch."
     )
     admin_url: Annotated[str, AfterValidator(_admin_url)] | None = Field(

@@ -12,12 +12,12 @@ from hub.client import Guard, connect, open_client
 from hub.clock import new_id, system_time
 from hub.config import Config, Route
 from hub.connector import Context, Effect, Event
-from hub.errors import HubError
+from hub.errors import HubError, LitekartError, NotFound
 from hub.language import compile_template, names_for
 from hub.litekart import MAX_ANSWER
 from hub.outcome import is_fault, outcome_of
 from hub.routing import judged_text
-from hub.stores import made
+from hub.stores import key_missing, made
 from hub.testing.samples import event_of, sample
 
 
@@ -59,7 +59,7 @@ async def check_route(config: Config, name: str, route: Route) -> str:
     guard = Guard(config.network.allow)
     timeout: float = route.timeout.total_seconds()
     asked = route.connector_class(route.settings)
-    event = event_of(sample("order.placed"), next(iter(config.stores)))
+    event = event_of(sample("order.placed"), next(iter(route.stores or config.stores)))
     async with (
         open_client(guard, timeout=timeout) as http,
         open_client(guard, timeout=timeout, max_answer=MAX_ANSWER) as asking,
@@ -81,11 +81,28 @@ async def check_route(config: Config, name: str, route: Route) -> str:
             litekart=made(config, event.store, asking, who=f"route:{name}"),
             public_url=config.server.public_url,
         )
-        told = await asked.check(context)
-    if not route.judged_later:
-        return told
-    assert route.condition is not None
-    return f"{told}; {judged_text(route.condition)}"
+        sentences = [await asked.check(context)]
+        if route.fetches and not key_missing(config, event.store):
+            sentences.append(await ask_store(context, needed=route.judged_later))
+    if route.condition is not None and route.judged_later:
+        sentences.append(judged_text(route.condition))
+    return "; ".join(sentences)
+
+
+async def ask_store(ctx: Context, *, needed: bool) -> str:
+    """Whether the store answers to its key, asked for an order that it cannot have.
+
+    Raises a LitekartError if it does not and the route cannot do without.
+    """
+    try:
+        await ctx.litekart.orders.get(ctx.key)
+    except NotFound:
+        pass
+    except LitekartError as error:
+        if needed:
+            raise
+        return f"the store {ctx.store} cannot be asked, and messages go out without what it knows: {error}"
+    return f"the store {ctx.store} answers"
 
 
 def render(config: Config, event: Event, template: str, *, html: bool = False, **more: Any) -> str:

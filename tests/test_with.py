@@ -34,6 +34,12 @@ def no_acts() -> Iterator[None]:
 
 
 @pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """For what no database has a part in."""
+    return f"sqlite:///{tmp_path}/hub.db"
+
+
+@pytest.fixture
 async def store() -> AsyncIterator[StoreApi]:
     async with StoreApi(orders=6, products=6, customers=4) as double:
         yield double
@@ -121,6 +127,12 @@ def test_a_condition_on_the_stores_objects_needs_the_key(tmp_path: Path) -> None
     assert "lk_canary" in config.secrets()
 
 
+def test_a_key_that_no_header_can_hold_is_told_at_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="api_key: must be letters, digits and signs without spaces") as refused:
+        loaded(tmp_path, stores=SHOP.replace("lk_canary", "'lk canaré'"))
+    assert "canar" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     "url", ["https://shop.test/admin", "shop/{id}", "https://x.test/{id}/{name}", "https://a b/{id}"]
 )
@@ -171,13 +183,13 @@ async def test_templates_and_connectors_get_the_objects(tmp_path: Path, database
 
 
 async def test_one_event_asks_once_for_all_its_routes_and_anew_for_a_repeat(
-    tmp_path: Path, database_url: str, store: StoreApi
+    tmp_path: Path, sqlite_url: str, store: StoreApi
 ) -> None:
     (order, *_) = await store.rows("orders")
     path = f"*/orders/{order['id']}"
     Puppet.acts |= {"one": rendering("{{ order.status }}"), "two": rendering("{{ order.status }}")}
     async with open_shop(
-        tmp_path, database_url, store, {"one": puppet("order"), "two": puppet("order", "customer")}
+        tmp_path, sqlite_url, store, {"one": puppet("order"), "two": puppet("order", "customer")}
     ) as lab:
         await lab.deliver_events(document("order.updated", orderId=order["id"]))
         first, second = await asyncio.gather(tried(lab), tried(lab, "two"))
@@ -189,20 +201,20 @@ async def test_one_event_asks_once_for_all_its_routes_and_anew_for_a_repeat(
         assert len(await store.calls_to("GET", path)) == 2
 
 
-async def test_the_live_profile_gives_the_same_names(tmp_path: Path) -> None:
+async def test_the_live_profile_gives_the_same_names(tmp_path: Path, sqlite_url: str) -> None:
     Puppet.acts["one"] = rendering("{{ order.items[0].name }}, {{ order.order_no }}, {{ customer.last_name }}")
     async with StoreApi(profile="v2", orders=2, products=6, customers=2) as store:
         (order, *_) = await store.rows("orders")
         customer = await store.row("customers", order["customer_id"])
-        routes, url = {"one": puppet("order", "customer")}, f"sqlite:///{tmp_path}/hub.db"
-        async with open_shop(tmp_path, url, store, routes, profile="v2", store_id=STORE_ID) as lab:
+        routes = {"one": puppet("order", "customer")}
+        async with open_shop(tmp_path, sqlite_url, store, routes, profile="v2", store_id=STORE_ID) as lab:
             await lab.deliver_events(document("order.placed", orderId=order["id"]))
             row = await tried(lab)
             name, number = order["line_items"][0]["name"], order["order_no"]
             assert await note(lab, row) == f"{name}, {number}, {customer['last_name']}"
 
 
-async def test_what_is_not_there_is_undefined_and_says_why(tmp_path: Path, database_url: str, store: StoreApi) -> None:
+async def test_what_is_not_there_is_undefined_and_says_why(tmp_path: Path, sqlite_url: str, store: StoreApi) -> None:
     Puppet.acts |= {
         "one": rendering(
             "{{ order.total | default('none') }} {{ order is defined }} {{ customer.a.b | default('-') }}"
@@ -211,7 +223,7 @@ async def test_what_is_not_there_is_undefined_and_says_why(tmp_path: Path, datab
         "three": rendering("{{ order.total }}"),
     }
     routes = {"one": puppet("order", "customer"), "two": puppet("order"), "three": puppet()}
-    async with open_shop(tmp_path, database_url, store, routes) as lab:
+    async with open_shop(tmp_path, sqlite_url, store, routes) as lab:
         await lab.deliver_events(document("order.placed", orderId="ord_none"))
         row = await tried(lab)
         assert row.status == "delivered"
@@ -259,11 +271,11 @@ async def test_a_condition_is_judged_on_what_was_fetched(tmp_path: Path, databas
 
 
 async def test_a_condition_that_cannot_be_answered_is_a_dead_delivery(
-    tmp_path: Path, database_url: str, store: StoreApi
+    tmp_path: Path, sqlite_url: str, store: StoreApi
 ) -> None:
     (order, *_) = await store.rows("orders")
     routes = {"one": puppet("order", when="order.totl > 1"), "two": puppet("customer", when="customer.email == 'x'")}
-    async with open_shop(tmp_path, database_url, store, routes) as lab:
+    async with open_shop(tmp_path, sqlite_url, store, routes) as lab:
         kept = await lab.keep(document("order.placed", orderId=order["id"]))
         lone = await lab.keep(document("product.created", productId="prd_1"))
         await lab.fan_out()
@@ -286,12 +298,12 @@ FAILURES: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
 
 @pytest.mark.parametrize("name", FAILURES)
 async def test_without_the_stores_answer_a_condition_waits_and_a_message_goes(
-    tmp_path: Path, store: StoreApi, name: str
+    tmp_path: Path, sqlite_url: str, store: StoreApi, name: str
 ) -> None:
     fault, (status, outcome, reason) = FAILURES[name]
     Puppet.acts |= {"one": rendering("sent"), "two": rendering("sent")}
     routes = {"one": puppet("order", when="order.total > 1"), "two": puppet("order")}
-    async with open_shop(tmp_path, f"sqlite:///{tmp_path}/hub.db", store, routes) as lab:
+    async with open_shop(tmp_path, sqlite_url, store, routes) as lab:
         lab.stand_still()
         await lab.deliver_events(document("order.placed", orderId="ord_1"))
         await store.fail("GET", "*/orders/*", times=None, **fault)
@@ -332,11 +344,9 @@ async def test_with_the_hours_budget_spent_a_condition_waits_without_an_attempt_
     assert [call.status for call in await store.calls()] == [200]
 
 
-async def test_a_store_that_hangs_leaves_time_for_the_message(tmp_path: Path, store: StoreApi) -> None:
+async def test_a_store_that_hangs_leaves_time_for_the_message(tmp_path: Path, sqlite_url: str, store: StoreApi) -> None:
     Puppet.acts["one"] = rendering("sent")
-    async with open_shop(
-        tmp_path, f"sqlite:///{tmp_path}/hub.db", store, {"one": puppet("order", timeout="2s")}
-    ) as lab:
+    async with open_shop(tmp_path, sqlite_url, store, {"one": puppet("order", timeout="2s")}) as lab:
         await store.fail("GET", "*/orders/*", kind="hang", times=None)
         await lab.deliver_events(document("order.placed", orderId="ord_1"))
         row = await tried(lab)
@@ -346,7 +356,7 @@ async def test_a_store_that_hangs_leaves_time_for_the_message(tmp_path: Path, st
 # ---- ctx.litekart
 
 
-async def test_a_connector_calls_its_events_store(tmp_path: Path, database_url: str, store: StoreApi) -> None:
+async def test_a_connector_calls_its_events_store(tmp_path: Path, sqlite_url: str, store: StoreApi) -> None:
     (order, *_) = await store.rows("orders")
 
     async def act(event: Event, ctx: Context) -> Receipt:
@@ -354,7 +364,7 @@ async def test_a_connector_calls_its_events_store(tmp_path: Path, database_url: 
         return Receipt(f"order {found.order_no}")
 
     Puppet.acts["one"] = act
-    async with open_shop(tmp_path, database_url, store, {"one": puppet()}) as lab:
+    async with open_shop(tmp_path, sqlite_url, store, {"one": puppet()}) as lab:
         await lab.deliver_events(*(document("order.placed", orderId=id) for id in (order["id"], "ord_none")))
         done, missing = await tried(lab), await tried(lab)
         assert await note(lab, done) == f"order {order['order_no']}"
@@ -365,14 +375,14 @@ async def test_a_connector_calls_its_events_store(tmp_path: Path, database_url: 
     assert len(await store.calls_to("GET", "*/orders/ord_none")) == 1
 
 
-async def test_without_a_key_its_use_says_what_to_set(tmp_path: Path, database_url: str, store: StoreApi) -> None:
+async def test_without_a_key_its_use_says_what_to_set(tmp_path: Path, sqlite_url: str, store: StoreApi) -> None:
     async def act(event: Event, ctx: Context) -> Receipt:
         await ctx.litekart.orders.get("ord_1")
         raise AssertionError
 
     Puppet.acts |= {"one": act, "two": rendering("sent")}
     routes = {"one": puppet(), "two": puppet("order")}
-    async with open_shop(tmp_path, database_url, store, routes, api_key=None) as lab:
+    async with open_shop(tmp_path, sqlite_url, store, routes, api_key=None) as lab:
         await lab.deliver_events(document("order.placed", orderId="ord_1"))
         row, sent = await tried(lab), await tried(lab, "two")
         remedy = "stores.main.api_key is not set, and without it the store cannot be asked"
@@ -380,17 +390,31 @@ async def test_without_a_key_its_use_says_what_to_set(tmp_path: Path, database_u
         assert await note(lab, sent) == f"sent; without the order: {remedy}"
 
 
-async def test_the_test_of_a_route_says_when_its_condition_is_judged(tmp_path: Path, store: StoreApi) -> None:
-    routes = {"one": puppet("order", when="order.total > 1")}
-    async with open_shop(tmp_path, f"sqlite:///{tmp_path}/hub.db", store, routes) as lab:
-        found = await ask(lab, "test", route="one")
-        assert "its condition names the store's order, so it is judged at delivery" in found["text"]
+async def test_the_test_of_a_route_asks_the_store_and_says_when_its_condition_is_judged(
+    tmp_path: Path, sqlite_url: str, store: StoreApi
+) -> None:
+    routes = {"one": puppet("order", when="order.total > 1"), "two": puppet("order"), "three": puppet()}
+    async with open_shop(tmp_path, sqlite_url, store, routes) as lab:
+        well = {name: (await ask(lab, "test", route=name))["text"] for name in routes}
+        await store.fail("GET", "*/orders/*", status=401, times=None)
+        ill = {name: await ask(lab, "test", route=name) for name in routes}
+    assert well == {
+        "one": "nothing to check; the store main answers; its condition names the store's order, so it is judged at "
+        "delivery",
+        "two": "nothing to check; the store main answers",
+        "three": "nothing to check",
+    }
+    assert [ill[name]["passed"] for name in routes] == [False, True, True]
+    assert ill["one"]["text"].startswith("HTTP 401")
+    assert "the store main cannot be asked, and messages go out without what it knows: HTTP 401" in ill["two"]["text"]
 
 
-async def test_what_was_fetched_is_no_part_of_the_attempts_record(tmp_path: Path, store: StoreApi) -> None:
+async def test_what_was_fetched_is_no_part_of_the_attempts_record(
+    tmp_path: Path, sqlite_url: str, store: StoreApi
+) -> None:
     (order, *_) = await store.rows("orders")
     Puppet.acts["one"] = rendering("sent")
-    async with open_shop(tmp_path, f"sqlite:///{tmp_path}/hub.db", store, {"one": puppet("order")}) as lab:
+    async with open_shop(tmp_path, sqlite_url, store, {"one": puppet("order")}) as lab:
         await lab.deliver_events(document("order.placed", orderId=order["id"]))
         row = await tried(lab)
         (ended,) = await lab.attempts(row.id)

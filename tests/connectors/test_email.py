@@ -146,6 +146,25 @@ async def test_every_value_is_escaped_in_html() -> None:
     assert '<img src=x onerror="alert(1)"> & co' in part(mail, "plain")
 
 
+async def test_what_was_fetched_is_escaped_and_adds_no_header() -> None:
+    name = '<img src=x onerror="alert(1)">\r\nBcc: x@evil.test'
+    order = {"order_no": name, "first_name": name, "last_name": "", "items": [{"name": name, "quantity": name}] * 50}
+    event = event_of({"event": "order.placed", "data": {"orderId": "ord_1"}, "timestamp": "2024-01-15T10:30:00Z"})
+    async with open_bench(MailServer()) as bench:
+        bench.fetched = {"order": order, "customer": {"first_name": name, "email": name}}
+        bench.admin_url = "https://shop.test/admin/orders/ord_1?a=1&b=2"
+        connector = mailer(bench.counterpart.port, subject="{{ message.summary }} {{ customer.email }}")
+        await connector.deliver(event, bench.context(event))
+        (mail,) = bench.counterpart.mails
+    assert set(mail.message.keys()) == HEADERS
+    assert mail.to == ("ops@example.test",)
+    assert "<img" not in part(mail, "html")
+    assert '<a href="https://shop.test/admin/orders/ord_1?a=1&amp;b=2"' in part(mail, "html")
+    lines = part(mail, "plain").splitlines()
+    assert f"In the store: {bench.admin_url}" in lines
+    assert not [line for line in lines if line.startswith("Bcc")]
+
+
 async def test_own_templates() -> None:
     mail = await mailed(
         event_of(sample("order.placed", orderNo=7, customer={"email": "asha@example.test"})),

@@ -132,6 +132,24 @@ async def test_text_from_the_event_cannot_mention_link_or_mark_up() -> None:
     assert any(HOSTILE[:20] in text for text in texts(message, "plain_text")), "shown as it is, where no markup is read"
 
 
+async def test_what_was_fetched_cannot_mark_up_either_and_the_link_is_the_stores() -> None:
+    line = {"name": HOSTILE, "quantity": 2}
+    order = {"order_no": HOSTILE, "first_name": HOSTILE, "last_name": "", "currency": HOSTILE, "items": [line] * 50}
+    event = event_of({"event": "order.placed", "data": {"orderId": "ord_1"}, "timestamp": "2024-01-15T10:30:00Z"})
+    async with open_bench(SlackServer()) as bench:
+        bench.fetched = {"order": order, "customer": {"first_name": HOSTILE, "email": HOSTILE}}
+        bench.admin_url = "https://shop.test/admin/orders/ord_1"
+        for own in ({}, {"text": "{{ order.order_no }} {{ order['items'][0].name }}"}):
+            connector = by_webhook(bench.counterpart, **own)
+            await connector.deliver(event, bench.context(event))
+            message = bench.counterpart.messages[-1]
+            *others, link = texts(message.blocks, "mrkdwn")
+            assert link == "<https://shop.test/admin/orders/ord_1|Open in the store>"
+            assert not [text for text in [message.text, *others] if "<" in text or ">" in text]
+            assert "&lt;!channel&gt; &amp; &lt;@U1&gt;" in message.text
+            bench.begin()
+
+
 async def test_values_in_an_own_text_are_escaped_and_nothing_else_is() -> None:
     """S22: &, < and >."""
     connector = slack(
