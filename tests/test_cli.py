@@ -153,7 +153,7 @@ def test_without_a_command_it_tells_them_all(console: Console, tmp_path: Path) -
         "up serve work init check send status events deliveries replays show explain replay pause resume release cancel"
     )
     of_the_dashboard = {"dashboard", "passwd", "login", "sessions"}
-    more = {"backup", "restore", "refused", "db", "config", "connectors", "demo"}
+    more = {"backup", "restore", "refused", "db", "config", "connectors", "demo", "store", "stores"}
     assert set(listed) == {*asked.split(), *of_the_dashboard, *more}
 
 
