@@ -112,11 +112,15 @@ def _bounded(value: timedelta, least: timedelta, most: timedelta) -> timedelta:
     return value
 
 
-def _for_a_header(key: Secret) -> Secret:
-    # Found out here, and not by every delivery of the store.
-    if not re.fullmatch(r"[!-~]+", key.reveal()):
+def header_text(value: str) -> str:
+    """Text that a header can hold. Raises ValueError: found out here, and not by every request."""
+    if not re.fullmatch(r"[!-~]+", value):
         raise ValueError("must be letters, digits and signs without spaces, as it goes into a header")
-    return key
+    return value
+
+
+def _for_a_header(key: Secret) -> Secret:
+    return Secret(header_text(key.reveal()))
 
 
 def _admin_url(pattern: str) -> str:

@@ -197,8 +197,10 @@ def _refuse_broken(connection: Any, record: Any, fairy: Any) -> None:
     """Look whether a connection that has rested is still there; where it is not, the pool makes new ones.
 
     Raises InvalidatePoolError, which the pool takes for that. SQLAlchemy's own look before each use is three of the
-    six journeys to PostgreSQL that a commit makes.
+    six journeys to PostgreSQL that a commit makes. What the other side has closed shows without one.
     """
+    if connection.driver_connection.is_closed():
+        raise InvalidatePoolError
     if time.monotonic() - record.info.get("used", math.inf) < RESTED:
         return
     try:

@@ -48,8 +48,8 @@ def test_init_writes_a_config_that_works_and_keeps_its_secrets(console: Console,
 
 
 def test_init_takes_answers_as_they_are(console: Console, tmp_path: Path) -> None:
-    key, slack = """it's "a\\key" ${HOME}""", "https://hooks.slack.test/services/T0/B0/x"
-    ran = console.hub(tmp_path, "init", "--config", "hub/my.yaml", typed=f"https://shop.test\n{key}\n{slack}\n")
+    key, slack = """it's"a\\key"${HOME}""", "https://hooks.slack.test/services/T0/B0/x"
+    ran = console.hub(tmp_path, "init", "--config", "hub/my.yaml", typed=f"https://shop.test\nno key\n{key}\n{slack}\n")
     assert (ran.code, key in ran.out + ran.err) == (0, False)
     config = load_config(tmp_path / "hub" / "my.yaml", {})
     store = config.stores["main"]

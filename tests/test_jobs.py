@@ -5,6 +5,7 @@ there, passed through an arq job.
 """
 
 import asyncio
+import gc
 import json
 import os
 import pickle
@@ -282,14 +283,22 @@ async def test_stopping_leaves_no_task_and_no_connection(valkey_server: ValkeySe
         await eventually(lambda: len(client.client_list()) == 1)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <function Redis.__del__:pytest.PytestUnraisableExceptionWarning"
+)
 async def test_stopping_at_any_moment_takes_no_time(valkey_server: ValkeyServer) -> None:
-    """Some cancellations are swallowed on the way: then nothing ended any more."""
+    """Some cancellations are swallowed on the way: then nothing ended any more.
+
+    A pipeline of arq's that is cancelled while it gives its connection back complains when it is collected, although
+    the connection is closed with its pool: here, and not in the midst of another test.
+    """
     for number in range(60):
         async with open_bells(valkey_server.settings, in_process=False) as bells, at_work(bells):
             bells.ring("fan_out", "deliver:r")
             await asyncio.sleep(number * 0.0003)
             began = time.monotonic()
         assert time.monotonic() - began < 30
+    gc.collect()
 
 
 @pytest.mark.usefixtures("patient")

@@ -29,7 +29,7 @@ ENDS: list[Receipt | Outcome] = [
     Receipt("done"), Receipt("done"), TryAgain("a reason-canary"), Rejected("a reason-canary"), Hold("a reason-canary"),
 ]  # fmt: skip
 # A store that is caught up on.
-KEYED = {"main": {"url": "http://shop.test", "webhook_secrets": [SECRET], "api_key": "the key of these tests"}}
+KEYED = {"main": {"url": "http://shop.test", "webhook_secrets": [SECRET], "api_key": "the-key-of-these-tests"}}
 Labels = dict[str, str]
 
 

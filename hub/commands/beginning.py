@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from hub.commands.asking import CONFIG, AsJson, ConfigPath, Yes
 from hub.commands.output import complain, say, show_json
-from hub.config import WebUrl, load_config
+from hub.config import WebUrl, header_text, load_config
 from hub.errors import CommandError, ConfigError
 
 CONFIG_TEXT = """\
@@ -77,7 +77,7 @@ def _ask() -> Answers:
     try:
         return Answers(
             _asked("The shop's address", shop_url, default=Answers.url),
-            _asked("Key to its API (empty: none yet)", typed, default="", show_default=False, hide_input=True),
+            _asked("Key to its API (empty: none yet)", header_text, default="", show_default=False, hide_input=True),
             _asked(slack_question, web_url, default="", show_default=False),
         )
     except typer.Abort:
@@ -105,13 +105,6 @@ def web_url(answer: str) -> str:
         WEB_URL.validate_python(answer)
     except ValidationError as error:
         raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
-    return answer
-
-
-def typed(answer: str) -> str:
-    """Text that a person can type. Raises ValueError."""
-    if not answer.isprintable():
-        raise ValueError("it has a character that cannot be typed; copy it again")
     return answer
 
 
