@@ -7,6 +7,7 @@ from playwright.async_api import Browser
 
 from tests.dashboard.looks import ENOUGH, FOLDS, open_tour, pages, wear
 from tests.dashboard.test_browser import CHROMIUM, chromium
+from tests.whole import at_length
 
 __all__ = ["chromium"]
 AXE = Path(__file__).parents[2] / ".venv" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
@@ -17,6 +18,7 @@ RUN = """async () => (await axe.run({resultTypes: ["violations"], preload: false
   (one) => `${one.id}: ${one.help}: ${one.nodes.slice(0, 3).map((node) => node.html).join(" | ")}`)"""
 
 
+@at_length
 async def test_no_page_breaks_a_rule(chromium: Browser, tmp_path: Path) -> None:
     """A rule judges what is there, which depends on the width alone, or colours, which depend on the scheme alone."""
     async with open_tour(chromium, tmp_path) as tour:

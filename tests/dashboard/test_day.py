@@ -13,6 +13,7 @@ from hub.web.passwords import hash_password
 from tests.dashboard.test_browser import CHROMIUM, PATIENCE, chromium, tab
 from tests.hubs import SECRET, HubProcess, config_of, hub_process, route, write_config
 from tests.servers import eventually
+from tests.whole import at_length
 
 __all__ = ["chromium"]
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium; CI installs it")
@@ -76,6 +77,7 @@ async def test_an_order_that_failed_is_understood_replayed_and_seen_delivered(
         assert wrong == []
 
 
+@at_length
 async def test_five_hundred_dead_ones_are_replayed_and_stopped_half_way(chromium: Browser, tmp_path: Path) -> None:
     async with HttpSink(default=Answer(422, b"no")) as sink, running_hub(tmp_path, sink) as (url, store):
         for number in range(MANY):

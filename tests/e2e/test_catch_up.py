@@ -33,6 +33,7 @@ async def poll(ask: Caller) -> Any:
     return found["events"]
 
 
+@at_length
 async def test_f25_what_came_while_nobody_listened_is_found_by_one_poll_and_done_once(tmp_path: Path) -> None:
     async with Keeper(profile="v2") as keeper, Books() as books:
         port = free_port()

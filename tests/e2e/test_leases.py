@@ -17,8 +17,10 @@ from hub.store import ATTEMPT, DELIVERY, EFFECT
 from tests.e2e.ledger import PATIENCE, Destination, Load
 from tests.hubs import cluster, config_of, hub_process, write_config
 from tests.servers import ValkeyServer
+from tests.whole import at_length
 
 
+@at_length
 async def test_a_late_outcome_overwrites_nothing_and_its_effect_is_kept(
     tmp_path: Path, postgres_url: str, valkey_server: ValkeyServer
 ) -> None:

@@ -10,6 +10,7 @@ from hub.testing.samples import to_bytes
 from tests.e2e.ledger import PATIENCE
 from tests.hubs import SECRET, cluster, config_of, write_config
 from tests.servers import ValkeyServer
+from tests.whole import at_length
 
 
 class Shelf(HttpSink):
@@ -30,6 +31,7 @@ class Shelf(HttpSink):
         return [(request.json(), request.key) for request in self.received if request.method == "POST"]
 
 
+@at_length
 async def test_the_last_of_two_changes_with_equal_bytes_is_seen(
     tmp_path: Path, postgres_url: str, valkey_server: ValkeyServer
 ) -> None:

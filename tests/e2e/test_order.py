@@ -9,6 +9,7 @@ from hub.testing import Answer, Received
 from tests.e2e.ledger import Destination, Load, balance, marker_of
 from tests.hubs import cluster, config_of, route, write_config
 from tests.servers import ValkeyServer
+from tests.whole import at_length
 
 ORDERS = 50
 EVENTS = 20
@@ -44,6 +45,7 @@ def arrivals(destination: Destination) -> dict[str, list[str]]:
     return dict(found)
 
 
+@at_length
 async def test_each_order_arrives_in_its_order(tmp_path: Path, postgres_url: str, valkey_server: ValkeyServer) -> None:
     async with AsyncExitStack() as stack:
         destination = await stack.enter_async_context(Destination(refuse_broken))
