@@ -8,6 +8,7 @@ import argparse
 import time
 
 from tests.bench.delivering import delivering
+from tests.bench.growing import growing
 from tests.bench.idle import idle
 from tests.bench.keeping import keeping
 from tests.bench.large import large
@@ -15,7 +16,14 @@ from tests.bench.load import BadRun, wrk
 from tests.bench.receiving import receiving
 from tests.bench.report import RESULTS, load_text, print_table, write_results
 
-PARTS = {"receiving": receiving, "keeping": keeping, "delivering": delivering, "large": large, "idle": idle}
+PARTS = {
+    "receiving": receiving,
+    "keeping": keeping,
+    "delivering": delivering,
+    "growing": growing,
+    "large": large,
+    "idle": idle,
+}
 
 
 def main() -> int:

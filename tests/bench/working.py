@@ -1,4 +1,4 @@
-"""The processes of the delivering rows: `python -m tests.bench.working TASK --config FILE --count N [--at-once N]`.
+"""The processes of the delivering rows: `python -m tests.bench.working TASK --config FILE --count N …`.
 
 TASK is `seed` (fills the database with events and fans them out), `worker` (one worker delivers them all) or `bare`
 (the same calls of the same client in a loop that keeps nothing). Each says what it did in its log, in seconds.
@@ -62,9 +62,12 @@ async def seed(hub: Hub, count: int) -> None:
     log.info("bench.seeded", **watch.read())
 
 
-async def work(hub: Hub) -> None:
-    """Deliver all there is; the seconds from the worker's start until every outcome is recorded."""
+async def work(hub: Hub, begin_at: float) -> None:
+    """Deliver all there is, from that moment (since 1970) on; the seconds until every outcome is recorded."""
     collect_rarely()
+    if begin_at:
+        log.info("bench.ready", early=begin_at - time.time())
+        await asyncio.sleep(begin_at - time.time())
     watch = Stopwatch()
     async with running(hub):
         # The database alone knows when the last outcome is written.
@@ -100,13 +103,13 @@ async def call_all(config: Config, count: int, at_once: int) -> None:
         log.info("bench.called", **watch.read())
 
 
-async def main(task: str, config: Config, count: int, at_once: int) -> None:
+async def main(task: str, config: Config, count: int, at_once: int, begin_at: float) -> None:
     configure_logs(config.log.level, config.log.format, redactor(config.secrets()))
     if task == "bare":
         await call_all(config, count, at_once)
         return
     async with bare_hub(config) as hub:
-        await (seed(hub, count) if task == "seed" else work(hub))
+        await (seed(hub, count) if task == "seed" else work(hub, begin_at))
 
 
 if __name__ == "__main__":
@@ -115,5 +118,6 @@ if __name__ == "__main__":
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--at-once", type=int, default=1)
+    parser.add_argument("--begin-at", type=float, default=0.0)
     given = parser.parse_args()
-    uvloop.run(main(given.task, load_config(given.config, {}), given.count, given.at_once))
+    uvloop.run(main(given.task, load_config(given.config, {}), given.count, given.at_once, given.begin_at))
