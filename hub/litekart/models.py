@@ -492,9 +492,10 @@ class Webhook(Thing):
     password: Annotated[str | None, _lenient(_text)] = Field(None, repr=False)
 
 
-class OrderTag(Thing):
-    """A label on an order."""
+class OrderTag(Part):
+    """A label on an order; without an id where the store did not say it when the label was put there."""
 
+    id: Text = Field(None, validation_alias=AliasChoices("id", "_id"))
     order_id: Text = None
     tag: Text = _named("tag", "name")
 
