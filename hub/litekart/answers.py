@@ -41,6 +41,8 @@ LONGEST_WAIT = 86_400.0
 # As for webhooks, in proportion: an answer of the smallest arrays would be half a gigabyte of objects.
 MOST_CONTAINERS = 200_000
 MOST_VALUES = 1_000_000
+# Each item of a page is read before anything else has its turn.
+MOST_ITEMS = 10_000
 # What no other reader of JSON takes either. Written out, 1e999999999 is a gigabyte of zeros.
 LARGEST_EXPONENT = 308
 LISTS = ("data", "results", "items", "products")
@@ -207,6 +209,8 @@ def listing_of(document: Any, call: str) -> Listing:
         items = next((described[name] for name in LISTS if isinstance(described.get(name), list)), None)
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise BadAnswer("an answer without the list asked for", status=200, call=call)
+    if len(items) > MOST_ITEMS:
+        raise BadAnswer(f"a page of more than {MOST_ITEMS:,} items", status=200, call=call)
     pagination = described.get("pagination")
     about = pagination if isinstance(pagination, dict) else described
     page, total = whole(about.get("page")), whole(about.get("total", about.get("count")))

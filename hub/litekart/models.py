@@ -10,6 +10,7 @@ floats; times are aware, and one without a zone is UTC, as the vendor's own clie
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
@@ -168,6 +169,7 @@ class Part(BaseModel):
         return {key: value for key, value in document.items() if value is not None or key not in _known(cls)}
 
 
+@cache
 def _known(model: type[Part]) -> set[str]:
     found = set()
     for field in model.model_fields.values():

@@ -209,6 +209,12 @@ async def test_what_only_python_reads_is_not_taken_over() -> None:
     }  # fmt: skip
 
 
+async def test_a_page_is_as_long_as_pages_are() -> None:
+    async with hostile(says([{"id": "a"}] * 10_001)) as server, client_of(server) as client:
+        with pytest.raises(BadAnswer, match="a page of more than 10,000 items"):
+            await client.orders.list()
+
+
 async def test_a_store_s_words_are_bounded_and_obeyed_by_no_terminal_or_database() -> None:
     issues = [{"path": ["x" * 1000] * 30, "message": "\0\x1b[2J\ud800" + "y" * 1000}] * 100
     behaviour = says({"error": {"message": "no\0\x1b[2J", "issues": issues}}, "422 X")
