@@ -95,6 +95,8 @@ ALERT_TITLES = {
     "hub.refused": ("litekart-hub: requests were refused",),
     "hub.disk.low": ("litekart-hub: the disk is nearly full",),
     "hub.behind": ("litekart-hub: deliveries wait too long", " on {route}"),
+    "hub.catch_up.failing": ("litekart-hub: a store cannot be polled", ": {store}"),
+    "hub.webhooks.wrong": ("litekart-hub: webhooks do not come here", " from {store}"),
 }
 ALERT_LENGTH = 2_000
 
@@ -136,15 +138,15 @@ def message_of(event: Event, fetched: Fetched = MappingProxyType({}), link: str 
 
 def _alert(kind: str, data: Data) -> tuple[str, str, tuple[Fact, ...]]:
     """Title, summary and facts of one of the hub's own events."""
-    route = _first([data], "route")
-    title = _joined(ALERT_TITLES[kind], {"route": route} if route else {})
+    route, store = _first([data], "route"), _first([data], "store")
+    title = _joined(ALERT_TITLES[kind], {name: value for name, value in (("route", route), ("store", store)) if value})
     summary = clean(data.get("text") or title, ALERT_LENGTH)
     about = data.get("entities")
     orders = ", ".join(clean(entity) for entity in about) if isinstance(about, list) else ""
     more = _first([data], "more")
     found = (
         ("Route", route),
-        ("Store", _first([data], "store")),
+        ("Store", store),
         ("Reason", _first([data], "reason")),
         ("Count", _first([data], "count")),
         ("Since", _first([data], "since")),

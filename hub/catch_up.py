@@ -7,6 +7,7 @@ once too often does no harm. One process polls a store at a time; whatever ends 
 
 import asyncio
 import json
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -19,10 +20,11 @@ from typing import Any
 import structlog
 
 from hub.clock import new_id
-from hub.errors import CommandError, HubError, NotAnEvent, Unavailable
-from hub.event import ONCE_BY_NATURE, Parsed, change_key, content_hash, parse
+from hub.errors import BadAnswer, CommandError, HubError, NotAnEvent, Unavailable
+from hub.event import LARGEST_BODY, LONGEST_ID, ONCE_BY_NATURE, Parsed, change_key, content_hash, is_id, parse
 from hub.jobs import Periodic
 from hub.litekart.profiles import camel
+from hub.models import harmless
 from hub.receive import Incoming, new_event
 from hub.routing import takes_type
 from hub.runtime import Hub
@@ -38,6 +40,11 @@ CHANGED = {"order": "order.updated", "product": "product.updated"}
 WHO = "catch-up"
 LEASE = timedelta(seconds=60)
 CHUNK = 100
+# A list that goes on for ever must not fill the memory. What is new since the last poll is far below.
+MOST_LISTED = 200_000
+CREDENTIALS = {"otp", "password", "passwd", "passcode", "secret", "token", "salt", "hash"}
+WORD = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+LAST = datetime.max.replace(tzinfo=UTC, microsecond=0)
 # So many older ones, in order, before a list counts as read: a store that does not sort is read to its end.
 PROOF = 10
 RETRIES = 2
@@ -122,7 +129,8 @@ async def look_back(hub: Hub, store: str, since: datetime, *, write: bool) -> Fo
         except Unavailable:
             raise
         except HubError as error:
-            raise CommandError(f"the {resource} of store {store} could not be read: {error}") from None
+            reason = hub.redact(str(error))
+            raise CommandError(f"the {resource} of store {store} could not be read: {reason}") from None
     if write:
         _tell(hub, store, found)
     return found
@@ -178,8 +186,12 @@ async def _poll_resource(hub: Hub, store: str, resource: str, mark: Mark) -> Fou
             found.add(await keep_changed(hub, store, RESOURCES[resource], rest, since))
     except Unavailable:
         raise
-    except HubError as error:
-        found.failed[resource] = hub.redact(str(error))
+    except Exception as error:
+        # Also what nobody thought of: a poll that fails in silence misses what it is there for.
+        if not isinstance(error, HubError):
+            log.exception("catch_up.fault", store=store, resource=resource)
+        reason = str(error) if isinstance(error, HubError) else f"a fault in the hub: {type(error).__name__}"
+        found.failed[resource] = hub.redact(reason)
         log.warning("catch_up.failed", store=store, resource=resource, reason=found.failed[resource])
         await hub.database.write(
             partial(catch_up.not_polled, now=hub.now(), store=store, resource=resource, error=found.failed[resource])
@@ -212,8 +224,11 @@ async def _chunks(hub: Hub, store: str, resource: str, since: datetime, who: str
 
 async def newest_first(listing: Any, order: str, since: datetime) -> AsyncIterator[Any]:
     """What a store lists whose time in the field `order` is `since` or later."""
-    last, in_order, older = None, True, 0
+    last, in_order, older, listed = None, True, 0, 0
     async for one in listing.iter(sort=[f"-{order}"]):
+        listed += 1
+        if listed > MOST_LISTED:
+            raise BadAnswer(f"a list without an end: {MOST_LISTED:,} read, and more follows", status=200)
         moment = created_at(one) if order == "created_at" else one.updated_at
         if moment is None:
             continue
@@ -236,7 +251,15 @@ def created_at(one: Any) -> datetime | None:
     milliseconds = 0
     for letter in ulid[:10]:
         milliseconds = milliseconds * 32 + CROCKFORD.index(letter)
-    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds < 2**48 else None
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def told(kind: str, id: str) -> str:
+    """What no event can be made of, as people are told of it."""
+    return f"{kind}:{harmless(id, LONGEST_ID)}"
 
 
 async def keep_new(
@@ -250,7 +273,7 @@ async def keep_new(
             continue
         event = _event(hub, store, CREATED[kind], kind, one, made)
         if event is None:
-            found.unreadable.append(f"{kind}:{one.id}")
+            found.unreadable.append(told(kind, one.id))
         else:
             events.append(event)
     keys = [event.dedupe_key for event in events]
@@ -275,7 +298,8 @@ async def keep_changed(hub: Hub, store: str, kind: str, things: Sequence[Any], s
         for one in things
         if kind in CHANGED and one.updated_at is not None and surely_past(one.updated_at) > since and not _as_made(one)
     ]
-    ids = [one.id for one in changed]
+    # What no event can be about is in no event, and in no query either.
+    ids = [one.id for one in changed if is_id(one.id)]
     came = await hub.database.read(lambda connection: catch_up.came_in(connection, store, kind, ids)) if ids else {}
     missing: list[NewEvent] = []
     unsure: list[NewEvent] = []
@@ -285,7 +309,7 @@ async def keep_changed(hub: Hub, store: str, kind: str, things: Sequence[Any], s
             continue
         event = _event(hub, store, CHANGED[kind], kind, one, one.updated_at)
         if event is None:
-            found.unreadable.append(f"{kind}:{one.id}")
+            found.unreadable.append(told(kind, one.id))
         elif not await _is_echo(hub, kind, one, event):
             sure = (latest is None or latest < one.updated_at) and one.updated_at != one.created_at
             (missing if sure else unsure).append(event)
@@ -308,7 +332,7 @@ def _state_is_read(hub: Hub, type: str) -> bool:
 
 def surely_past(moment: datetime) -> datetime:
     """When a moment that a store tells is over: at the end of its second, where it tells whole ones."""
-    return moment if moment.microsecond else moment + timedelta(seconds=1)
+    return moment if moment.microsecond or moment >= LAST else moment + timedelta(seconds=1)
 
 
 async def _is_echo(hub: Hub, kind: str, one: Any, event: NewEvent) -> bool:
@@ -332,9 +356,13 @@ async def _keep(hub: Hub, events: Sequence[NewEvent]) -> list[Kept]:
 
 def _event(hub: Hub, store: str, type: str, kind: str, one: Any, at: datetime) -> NewEvent | None:
     """What was found as an event; None where it cannot be one."""
-    data = in_camels(one.model_dump(exclude_unset=True)) | {f"{kind}Id": one.id}
+    if not is_id(one.id):
+        return None
+    data = in_camels(without_credentials(one.model_dump(exclude_unset=True))) | {f"{kind}Id": one.id}
     document = {"event": type, "data": data, "timestamp": _time(at)}
     body = json.dumps(document, default=_plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    if len(body) > LARGEST_BODY:
+        return None
     try:
         parsed = parse(body)
     except NotAnEvent:
@@ -348,6 +376,20 @@ def _event(hub: Hub, store: str, type: str, kind: str, one: Any, at: datetime) -
 def _without_time(parsed: Parsed) -> Parsed:
     data = {name: value for name, value in parsed.document["data"].items() if name != "updatedAt"}
     return parsed._replace(document=parsed.document | {"data": data})
+
+
+def without_credentials(value: Any) -> Any:
+    """The same without what opens something: an event is kept, shown and sent on as it is.
+
+    What the API tells an administrator is more than a webhook does: live orders have the `otp` of their handing over.
+    """
+    if isinstance(value, dict):
+        return {name: without_credentials(item) for name, item in value.items() if not _opens(name)}
+    return [without_credentials(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _opens(name: str) -> bool:
+    return not CREDENTIALS.isdisjoint(word.lower() for word in WORD.findall(name))
 
 
 def in_camels(value: Any) -> Any:

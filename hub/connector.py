@@ -18,13 +18,30 @@ import httpx
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from hub.errors import Hold, HoldRoute, NotNow, Rejected, Skip, TemplateError, TryAgain
+from hub.errors import (
+    Conflict,
+    Hold,
+    HoldRoute,
+    LitekartError,
+    NotFound,
+    NotNow,
+    NotOffered,
+    Rejected,
+    Skip,
+    TemplateError,
+    TryAgain,
+    ValidationFailed,
+)
 from hub.money import amount_text
 
 __all__ = [
-    "Connector", "Context", "Event", "Hold", "HoldRoute", "NotNow", "Preview", "Receipt", "Rejected",
-    "Released", "Secret", "Skip", "Template", "TemplateError", "TryAgain", "amount_text", "answer_text",
+    "Conflict", "Connector", "Context", "Event", "Hold", "HoldRoute", "LitekartError", "NotFound", "NotNow",
+    "NotOffered", "Preview", "Receipt", "Rejected", "Released", "Secret", "Skip", "Template", "TemplateError",
+    "TryAgain", "ValidationFailed", "amount_text", "answer_text",
 ]  # fmt: skip
+
+
+SMALLEST_EXPONENT = -400
 
 
 class Secret:
@@ -91,11 +108,15 @@ class Event:
 
 
 def _decimal(text: str) -> Decimal:
-    """A number as it was written; one with an exponent that no Decimal has is 0, as for every other reader."""
+    """A number as it was written; one too small for a float is 0, as for every other reader.
+
+    Written out, 1e-999999999 is a gigabyte of zeros.
+    """
     try:
-        return Decimal(text)
+        number = Decimal(text)
     except InvalidOperation:
         return Decimal(0)
+    return number if number.adjusted() > SMALLEST_EXPONENT else Decimal(0)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ EVENT_TYPES = (
 ONCE_BY_NATURE = {"order.placed", "product.created", "customer.registered"}
 STATE_EVENTS = {"order.updated", "product.updated", "inventory.low"}
 
+LARGEST_BODY = 1024 * 1024
 LONGEST_NAME = 200
 LONGEST_ID = 256
 DEEPEST = 100
@@ -41,6 +42,10 @@ MOST_CONTAINERS = 20_000
 MOST_VALUES = 80_000
 SIGNATURE = re.compile(rb"[0-9a-f]{64}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+# What one of the two databases takes in no text, beside controls.
+NO_TEXT = re.compile("[\ud800-\udfff\ufffe\uffff]")
 
 # Whose id an event's entity is, where that is not the noun of its type.
 ENTITY_FIELDS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
@@ -291,6 +296,11 @@ def _searched(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
         for field in fields:
             value = id_text(data.get(field))
             yield kind, value.lower() if kind == "email" else value
+
+
+def is_id(text: str) -> bool:
+    """Whether an event can be about it, and a query can hold it."""
+    return 0 < len(text) <= LONGEST_ID and CONTROL.search(text) is None and NO_TEXT.search(text) is None
 
 
 def is_clean(text: str) -> bool:

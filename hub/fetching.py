@@ -25,6 +25,8 @@ RESOURCES = {"order": "orders", "customer": "customers", "product": "products"}
 # Of an attempt's time: the rest is for what it is there for.
 SHARE = 0.4
 WAIT_UNSAID = 60.0
+# An hour turns within one; a store that says more is wrong, and must not park a delivery for years.
+LONGEST_WAIT = 3600.0
 UNNAMED = "the event names none"
 
 
@@ -112,7 +114,9 @@ def judge(route: Route, event: Event, fetched: Fetched, *, public_url: str | Non
 def put_off(failure: HubError, now: datetime) -> Outcome:
     """What becomes of a delivery that needs the store's answer and has none. Nothing of it was sent."""
     if isinstance(failure, RateLimited):
-        return NotNow(f"the store's limit of requests is reached: {failure}", failure.after or WAIT_UNSAID)
+        return NotNow(
+            f"the store's limit of requests is reached: {failure}", min(failure.after or WAIT_UNSAID, LONGEST_WAIT)
+        )
     outcome = outcome_of(failure, now)
     if isinstance(outcome, NotNow):
         return outcome

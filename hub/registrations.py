@@ -4,21 +4,23 @@ The platform has one registration for each type of event. Which of them are ours
 that, those that lead to this hub's address for the store are. Nobody else's is touched.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import structlog
 
-from hub.errors import CommandError, HubError, Unavailable
-from hub.event import EVENT_TYPES, SigningKey
+from hub.errors import BadAnswer, CommandError, HubError, Unavailable
+from hub.event import EVENT_TYPES, SigningKey, is_id
 from hub.jobs import Periodic
 from hub.runtime import Hub
 from hub.store.registrations import looked_at, registered
 from hub.stores import client_of
 
 WATCH_EVERY = timedelta(days=1)
+# Eight are ours; each page costs one request of the hour, without a reserve.
+MOST_LISTED = 1_000
 WHO = "registrations"
 log = structlog.get_logger()
 
@@ -76,7 +78,9 @@ async def connect(hub: Hub, store: str) -> list[Registered]:
     except Unavailable:
         raise
     except HubError as error:
-        raise CommandError(f"the registrations of store {store} could not be put right: {error}") from None
+        raise CommandError(
+            f"the registrations of store {store} could not be put right: {hub.redact(str(error))}"
+        ) from None
     ids = {one.event: one.id for one in done if one.id is not None}
     await hub.database.write(lambda connection: looked_at(connection, hub.now(), store, ids, None))
     return done
@@ -97,7 +101,7 @@ async def _put_right(client: Any, event: str, found: Any, url: str, secret: str)
 async def _ours(hub: Hub, store: str, url: str, client: Any) -> dict[str, Any]:
     """By type of event, the store's registration that is ours."""
     known = await hub.database.read(lambda connection: registered(connection, store))
-    there = [one async for one in client.webhooks.iter()]
+    there = [one async for one in _registrations(client)]
     ids = {one.id: one for one in there}
     ours: dict[str, Any] = {}
     for one in there:
@@ -106,6 +110,17 @@ async def _ours(hub: Hub, store: str, url: str, client: Any) -> dict[str, Any]:
     # One that was ours and now leads elsewhere is still ours, unless there is another that leads here.
     remembered = {event: ids[one] for event, one in known.items() if one in ids and ids[one].event == event}
     return remembered | ours
+
+
+async def _registrations(client: Any) -> AsyncIterator[Any]:
+    """Those of the store that can be meant by their id."""
+    listed = 0
+    async for one in client.webhooks.iter():
+        listed += 1
+        if listed > MOST_LISTED:
+            raise BadAnswer(f"a list without an end: {MOST_LISTED:,} registrations read, and more follow", status=200)
+        if is_id(one.id):
+            yield one
 
 
 def _same(one: str | None, url: str) -> bool:
@@ -135,7 +150,7 @@ async def watch(hub: Hub, store: str) -> list[Registered]:
     except Unavailable:
         raise
     except HubError as error:
-        raise CommandError(f"the registrations of store {store} could not be read: {error}") from None
+        raise CommandError(f"the registrations of store {store} could not be read: {hub.redact(str(error))}") from None
     found = [
         Registered(
             event, ours[event].id if event in ours else known.get(event), _state(event, known, ours, url, fingerprints)

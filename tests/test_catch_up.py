@@ -1,6 +1,7 @@
 """Catching up: what no webhook brought is found by polling, once; a change goes where looking again is harmless."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,7 @@ from hub.stores import client_of
 from hub.testing.samples import to_bytes
 from hub.testing.store import API_KEY, STORE_ID, StoreApi
 from tests import hubdb
+from tests.hostile import Asked, answer, hostile
 from tests.hubdb import SECRET, Lab, document, open_lab, route
 from tests.operations import ask
 
@@ -338,6 +340,75 @@ async def test_a_store_that_cannot_be_polled_is_told_of_and_nothing_is_missed(pa
     assert await lab.rows(EVENT, EVENT.c.entity == f"order:{order['id']}") != []
     assert (await standing(lab))["failing_since"] is None
     assert {row.alerted_at for row in await lab.rows(CATCH_UP)} == {None}
+
+
+async def polled_at(folder: Path, url: str, lab_url: str) -> tuple[catch_up.Found, list[Any], Json]:
+    """What one poll of a store at `url` finds, the events it made, and how polling stands."""
+    main = {"url": url, "api_key": API_KEY, "webhook_secrets": [SECRET], "profile": "v2"}
+    config: Json = {"stores": {"main": main}, "network": {"allow": ["127.0.0.1:*"]}, "alerts": ["chat"]}
+    async with open_lab(folder, lab_url, ROUTES, **config) as lab:
+        await catch_up.begin(lab.hub)
+        result = await catch_up.poll(lab.hub, "main")
+        assert result is not None
+        return result, await lab.rows(EVENT), await standing(lab)
+
+
+async def test_what_is_wrong_with_one_thing_hides_no_other(tmp_path: Path, database_url: str) -> None:
+    later = "2096-01-01T00:00:00Z"
+    things: list[Json] = [
+        {"id": "nul\0", "createdAt": later, "updatedAt": later},
+        {"id": "no text \uffff", "createdAt": later, "updatedAt": later},
+        {"id": "x" * 300, "createdAt": later, "updatedAt": later},
+        {"id": "7ZZZZZZZZZ0123456789ABCDEF"},
+        {"id": "last", "createdAt": "9999-12-31T23:59:59Z", "updatedAt": "9999-12-31T23:59:59Z"},
+        {"id": "first", "createdAt": "0001-01-01T00:00:00+14:00", "updatedAt": -1e300},
+        {"id": "huge", "createdAt": later, "note": "x" * 1_100_000},
+        {"id": "half \ud800", "createdAt": later},
+        {"id": "../../etc", "createdAt": later, "event": "hub.alert", "orderId": "other", "data": {"id": "else"}},
+        {"id": "good", "createdAt": later},
+        {"id": "told", "createdAt": later, "otp": 1, "hashtags": ["a"], "user": {"passwordHash": "x", "resetToken": 2}},
+        {"id": "good", "createdAt": later, "updatedAt": later, "total": 2},
+    ]
+    body = json.dumps({"data": things, "count": len(things), "page": 1, "pageSize": 100}).replace("-1e+300", "1e999999")
+    async with hostile(answer(body.encode(), "200 OK", "Content-Type: application/json")) as server:
+        result, events, status = await polled_at(tmp_path, f"http://{server.authority}", database_url)
+    assert (result.failed, status["error"]) == ({}, None)
+    unreadable = {"order:nul\ufffd", "order:no text \ufffd", f"order:{'x' * 256}", "order:huge"}
+    assert {one for one in result.unreadable if one.startswith("order:")} == unreadable
+    placed = {row.entity for row in events if row.type == "order.placed"}
+    assert placed == {"order:last", "order:half \ufffd", "order:../../etc", "order:good", "order:told"}
+    (told,) = [orjson.loads(row.body)["data"] for row in events if row.entity == "order:told"]
+    assert (told["hashtags"], told["user"], "otp" in told) == (["a"], {}, False)
+    assert {row.type.partition(".")[0] for row in events} == {"order", "product", "customer"}
+
+
+async def test_a_list_without_an_end_ends_and_a_fault_of_the_hubs_own_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catch_up, "MOST_LISTED", 250)
+
+    async def more_and_more(asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        start, later = len(server.asked) * 1000, "2096-01-01T00:00:00Z"
+        # The customers of this store are none of them what the hub can think of.
+        items = [{"id": f"one_{start + number}", "createdAt": later} for number in range(100)]
+        document = {"data": items, "count": 10**9, "page": 1, "pageSize": 100}
+        await answer(json.dumps(document).encode(), "200 OK", "X-RateLimit-Limit: 1000000")(asked, reader, writer)
+
+    def broken(one: Any) -> Any:
+        if isinstance(one, models.Customer):
+            raise ZeroDivisionError
+        return one.created_at
+
+    monkeypatch.setattr(catch_up, "created_at", broken)
+    async with hostile(more_and_more) as server:
+        url = f"http://{server.authority}"
+        result, events, status = await polled_at(tmp_path, url, f"sqlite:///{tmp_path}/hub.db")
+    assert "a list without an end: 250 read" in result.failed["orders"]
+    assert "a list without an end: 250 read" in result.failed["products"]
+    assert result.failed["customers"] == "a fault in the hub: ZeroDivisionError"
+    assert len(server.asked) < 20
+    assert status["failing_since"] is not None
+    assert {row.type for row in events} == {"order.placed", "product.created"}
 
 
 async def test_with_the_hour_spent_it_waits_and_says_so(pair: tuple[Lab, StoreApi]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from hub import registrations
 from hub.alerts import raise_alerts
 from hub.errors import CommandError
 from hub.event import EVENT_TYPES
@@ -138,3 +139,19 @@ async def test_where_the_api_has_none_it_says_what_to_enter_and_never_the_secret
         async with open_lab(tmp_path, url, ROUTES, **settings_of(store)) as lab:
             with pytest.raises(CommandError, match="public_url is not set"):
                 await ask(lab, "store.connect", store="main")
+
+
+async def test_odd_registrations_hide_no_other_and_no_answer_tells_the_secret(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path, database_url) as (lab, store):
+        for id in ("nul\0", "x" * 300):
+            store.shop.state.add("webhooks", others() | {"url": HERE, "password": SECRET})["id"] = id
+        await store.fail("POST", "/api/admin/webhooks", status=422, body={"error": f"{SECRET} is too short"})
+        with pytest.raises(CommandError, match=r"\*\*\*\* is too short"):
+            await connect(lab)
+        assert await connect(lab) == dict.fromkeys(EVENT_TYPES, "made")
+        assert (await ask(lab, "store.watch", store="main"))["wrong"] == []
+        monkeypatch.setattr(registrations, "MOST_LISTED", 9)
+        with pytest.raises(CommandError, match="a list without an end: 9 registrations read"):
+            await ask(lab, "store.watch", store="main")

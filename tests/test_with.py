@@ -291,6 +291,10 @@ FAILURES: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
     "down": ({"status": 503}, ("pending", "try_again", "HTTP 503")),
     "refused": ({"status": 401}, ("pending", "hold_route", "HTTP 401")),
     "limited": ({"status": 429, "headers": {"Retry-After": "77"}}, ("pending", "not_now", "limit of requests")),
+    "limited for years": (
+        {"status": 429, "headers": {"Retry-After": "999999999"}},
+        ("pending", "not_now", "limit of requests"),
+    ),
     "cut": ({"kind": "drop"}, ("pending", "try_again", "the connection broke")),
     "html": ({"kind": "html", "status": 200}, ("pending", "try_again", "HTTP 200")),
 }
@@ -312,8 +316,9 @@ async def test_without_the_stores_answer_a_condition_waits_and_a_message_goes(
         assert (waiting.status, ended.outcome) == (status, outcome)
         assert reason in ended.note
         assert waiting.budget - waiting.attempts == (len(hubdb.SCHEDULE) if outcome == "try_again" else 4)
-        if name == "limited":
-            assert (waiting.next_attempt_at - lab.hub.now()).total_seconds() == 77
+        if outcome == "not_now":
+            wait = (waiting.next_attempt_at - lab.hub.now()).total_seconds()
+            assert wait == {"limited": 77, "limited for years": 3600}[name]
         # The route's breaker stands for its destination, and of that nothing is known.
         assert (await lab.state()).failures == (1 if name == "refused" else 0)
         assert sent.status == "delivered"

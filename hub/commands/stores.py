@@ -12,6 +12,7 @@ from hub.commands.asking import CONFIG, AsJson, ConfigPath, Yes, ask, checked, m
 from hub.commands.output import complain, moment, say, show_json, show_table
 from hub.web.api import CatchUpWanted, LookBackWanted, WrongUsage, moment_of
 
+MOST_NAMED = 10
 Name = Annotated[str, typer.Argument(help="The store, as the config names it.")]
 
 
@@ -46,7 +47,9 @@ def _told(store: str, found: Mapping[str, Any] | None) -> Iterator[str]:
         yield f"{store}: its {resource} could not be polled: {reason}"
     yield f"{store}: {_counted(found['events'])}"
     if found["unreadable"]:
-        yield f"{store}: no event can be made of {', '.join(found['unreadable'])}"
+        more = len(found["unreadable"]) - MOST_NAMED
+        ids = ", ".join(found["unreadable"][:MOST_NAMED])
+        yield f"{store}: no event can be made of {ids}{f' and {more} more' if more > 0 else ''}"
 
 
 def _counted(events: Mapping[str, int]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from itertools import islice
 from typing import Any
 
 import httpx
@@ -28,12 +29,22 @@ from hub.errors import (
     ServerError,
     ValidationFailed,
 )
+from hub.event import DEEPEST, HALF_CHARACTER, depth_of
 from hub.litekart.budget import RateLimit
+from hub.models import harmless
 from hub.outcome import retry_after
 
 LONGEST_TEXT = 500
 MOST_DETAILS = 50
+MOST_STEPS = 10
 LONGEST_WAIT = 86_400.0
+# As for webhooks, in proportion: an answer of the smallest arrays would be half a gigabyte of objects.
+MOST_CONTAINERS = 200_000
+MOST_VALUES = 1_000_000
+# Each item of a page is read before anything else has its turn.
+MOST_ITEMS = 10_000
+# What no other reader of JSON takes either. Written out, 1e999999999 is a gigabyte of zeros.
+LARGEST_EXPONENT = 308
 LISTS = ("data", "results", "items", "products")
 BY_CODE: dict[str, type[LitekartError]] = {
     "VALIDATION_ERROR": ValidationFailed,
@@ -73,6 +84,10 @@ class Answer:
         return cls(response.status_code, response.headers, response.content, bool(response.extensions.get("cut")))
 
 
+class Unfit(ValueError):
+    """JSON that the hub does not read to objects; its text says why."""
+
+
 @dataclass(frozen=True)
 class Listing:
     """One page of a list: its documents, and what it says of the whole (None: it does not say)."""
@@ -100,8 +115,8 @@ def document_of(answer: Answer, call: str, now: datetime, redact: Callable[[str]
         return None
     try:
         document = parsed(answer.body)
-    except ValueError:
-        raise BadAnswer(_no_json(answer), status=answer.status, call=call) from None
+    except ValueError as error:
+        raise BadAnswer(_no_json(answer, error), status=answer.status, call=call) from None
     if _holds_error(document):
         problem = _Problem.of(document, redact)
         text = f"an error inside a {answer.status}: {problem.message or 'it says no more'}"
@@ -110,18 +125,45 @@ def document_of(answer: Answer, call: str, now: datetime, redact: Callable[[str]
 
 
 def parsed(body: bytes) -> Any:
-    """JSON with its decimals as written. Raises ValueError for what is none, also for what is nested too deep."""
+    """JSON with its decimals as written; a number that no float holds is None, half of a character is U+FFFD.
+
+    Raises ValueError for what is none, and Unfit for what is nested too deep or has too much in it.
+    """
+    containers = body.count(b"[") + body.count(b"{")
+    if containers > MOST_CONTAINERS or body.count(b",") > MOST_VALUES:
+        raise Unfit(f"JSON with more than {MOST_CONTAINERS:,} arrays and objects or {MOST_VALUES:,} values")
+    too_deep = Unfit(f"JSON nested more than {DEEPEST} deep")
     try:
-        return json.loads(body.decode("utf-8-sig"), parse_float=_decimal, parse_constant=lambda _: None)
+        document = json.loads(
+            body.decode("utf-8-sig"), parse_float=_decimal, parse_int=_whole_number, parse_constant=lambda _: None
+        )
     except RecursionError:
-        raise ValueError("nested too deep") from None
+        raise too_deep from None
+    if containers > DEEPEST and depth_of([document]) > DEEPEST:
+        raise too_deep
+    return _whole_characters(document) if rb"\ud" in body.lower() else document
 
 
 def _decimal(text: str) -> Decimal | None:
     try:
-        return Decimal(text)
+        number = Decimal(text)
     except InvalidOperation:
         return None
+    return number if abs(number.adjusted()) < LARGEST_EXPONENT else None
+
+
+def _whole_number(text: str) -> int | None:
+    number = int(text)
+    return number if len(text) <= LARGEST_EXPONENT else None
+
+
+def _whole_characters(value: Any) -> Any:
+    """The same without halves of characters, which no database and no other side takes."""
+    if isinstance(value, str):
+        return HALF_CHARACTER.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_whole_characters(name): _whole_characters(item) for name, item in value.items()}
+    return [_whole_characters(item) for item in value] if isinstance(value, list) else value
 
 
 def _holds_error(document: Any) -> bool:
@@ -132,7 +174,9 @@ def _holds_error(document: Any) -> bool:
     return bool(document.get("error")) and not {"id", "_id", "data"} & document.keys()
 
 
-def _no_json(answer: Answer) -> str:
+def _no_json(answer: Answer, error: ValueError) -> str:
+    if isinstance(error, Unfit):
+        return str(error)
     if answer.body.lstrip()[:1] == b"<":
         return "HTML or XML in place of JSON"
     return "an answer that is no JSON, or half of one"
@@ -165,6 +209,8 @@ def listing_of(document: Any, call: str) -> Listing:
         items = next((described[name] for name in LISTS if isinstance(described.get(name), list)), None)
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise BadAnswer("an answer without the list asked for", status=200, call=call)
+    if len(items) > MOST_ITEMS:
+        raise BadAnswer(f"a page of more than {MOST_ITEMS:,} items", status=200, call=call)
     pagination = described.get("pagination")
     about = pagination if isinstance(pagination, dict) else described
     page, total = whole(about.get("page")), whole(about.get("total", about.get("count")))
@@ -209,7 +255,9 @@ class _Problem:
     @classmethod
     def of(cls, document: Any, redact: Callable[[str], str]) -> "_Problem":
         def text(value: Any) -> str:
-            return redact(" ".join(str(value).split()))[:LONGEST_TEXT] if isinstance(value, str | int | Decimal) else ""
+            if not isinstance(value, str | int | Decimal):
+                return ""
+            return harmless(redact(" ".join(str(value).split())), LONGEST_TEXT)
 
         if not isinstance(document, dict):
             return cls()
@@ -223,7 +271,7 @@ class _Problem:
         return cls(
             code=code or None,
             message=text(inner.get("message")) or text(error) or text(document.get("message")),
-            details=tuple(_details(told, text)),
+            details=tuple(islice(_details(told, text), MOST_DETAILS)),
             retry_after=document.get("retryAfter", inner.get("retryAfter")),
         )
 
@@ -236,7 +284,7 @@ def _details(told: Any, text: Callable[[Any], str]) -> Iterator[FieldProblem]:
                 yield FieldProblem("", text(entry))
             continue
         path = entry.get("path")
-        place = ".".join(map(text, path)) if isinstance(path, list) else text(entry.get("field"))
+        place = ".".join(map(text, path[:MOST_STEPS])) if isinstance(path, list) else text(entry.get("field"))
         said = text(entry.get("message")) or text(entry.get("issue"))
         if place or said:
             yield FieldProblem(place, said)
@@ -261,8 +309,8 @@ def _problem(answer: Answer, redact: Callable[[str], str]) -> _Problem:
         return _Problem()
     try:
         return _Problem.of(None if answer.cut else parsed(answer.body), redact)
-    except ValueError:
-        return _Problem(message=_no_json(answer))
+    except ValueError as error:
+        return _Problem(message=_no_json(answer, error))
 
 
 def _kind(status: int, code: str | None) -> type[LitekartError]:
@@ -281,7 +329,7 @@ def _after(answer: Answer, told: Any, now: datetime) -> float | None:
     if isinstance(told, int | Decimal | str) and not isinstance(told, bool):
         try:
             seconds = float(told)
-        except ValueError:
+        except (ValueError, OverflowError):
             seconds = math.nan
         if math.isfinite(seconds) and seconds >= 0:
             return seconds

@@ -10,6 +10,7 @@ floats; times are aware, and one without a zone is UTC, as the vendor's own clie
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
@@ -170,6 +171,7 @@ class Part(BaseModel):
         return {key: value for key, value in document.items() if value is not None or key not in _known(cls)}
 
 
+@cache
 def _known(model: type[Part]) -> set[str]:
     found = set()
     for field in model.model_fields.values():
@@ -494,9 +496,10 @@ class Webhook(Thing):
     password: Annotated[str | None, _lenient(_text)] = Field(None, repr=False)
 
 
-class OrderTag(Thing):
-    """A label on an order."""
+class OrderTag(Part):
+    """A label on an order; without an id where the store did not say it when the label was put there."""
 
+    id: Text = Field(None, validation_alias=AliasChoices("id", "_id"))
     order_id: Text = None
     tag: Text = _named("tag", "name")
 

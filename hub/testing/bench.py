@@ -61,8 +61,8 @@ class MemoryLog:
 class Bench:
     """One connector's surroundings during a test: its counterpart, the client, all texts it has made.
 
-    `key`, `effects` and `entity_effects` are those of one delivery, until `begin` starts another. `fetched` and
-    `admin_url` are for a test to set.
+    `key`, `effects` and `entity_effects` are those of one delivery, until `begin` starts another. `litekart`,
+    `fetched` and `admin_url` are for a test to set.
     """
 
     counterpart: Any

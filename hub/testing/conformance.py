@@ -20,10 +20,12 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import httpx
 from pydantic import BaseModel
 
 from hub.connector import Connector, Event, Receipt, Secret
 from hub.errors import Outcome, Skip, TryAgain
+from hub.litekart import Litekart
 from hub.outcome import is_fault, of_status, outcome_of
 from hub.testing.bench import LOOPBACK, TIMEOUT, Bench, open_bench
 from hub.testing.samples import EVENT_TYPES, event_of, sample
@@ -78,6 +80,13 @@ class ConnectorTests:
     def counterpart(self) -> contextlib.AbstractAsyncContextManager[Any]:
         """What listens. An HttpSink, or something with a `url` for the other methods to use."""
         return HttpSink()
+
+    def litekart(self, url: str, http: httpx.AsyncClient) -> Litekart | None:
+        """What becomes `ctx.litekart`, for a connector that calls the store: a client of a counterpart over `http`.
+
+        `url` is the counterpart's; `http` the guarded client, as in the hub.
+        """
+        return None
 
     def is_message(self, request: Received) -> bool:
         """Whether a request carries the message; others ask for something: a state, a token, an answer to a check."""
@@ -328,7 +337,11 @@ class ConnectorTests:
         self, timeout: float = TIMEOUT, *, listening: bool = True, allow: Iterable[str] = LOOPBACK
     ) -> AsyncIterator[Bench]:
         """A bench with this class's counterpart; when the test is over, no secret may be in any text."""
-        async with open_bench(self.counterpart(), timeout=timeout, listening=listening, allow=allow) as bench:
+        async with contextlib.AsyncExitStack() as stack:
+            surroundings = open_bench(self.counterpart(), timeout=timeout, listening=listening, allow=allow)
+            bench = await stack.enter_async_context(surroundings)
+            if client := self.litekart(bench.url, bench.http):
+                bench.litekart = (await stack.enter_async_context(client)).acting_for("route:kit")
             with _logged(bench.texts):
                 yield bench
         self._no_secret(bench)

@@ -12,11 +12,11 @@ import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from hub.errors import NotAnEvent, Refusal, Unavailable
+from hub.event import LARGEST_BODY
 from hub.logs import Tally
 from hub.receive import UNREAD, Incoming, Receiving
 from hub.store.events import Kept
 
-LARGEST_BODY = 1024 * 1024
 BODY_WITHIN = 10.0
 MOST_UNFINISHED = 64 * 1024 * 1024
 LINGER = 2.0

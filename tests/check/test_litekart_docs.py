@@ -1,9 +1,11 @@
 """docs/litekart.md shows what each profile of the store's API offers, and on what evidence, as hub.litekart has it."""
 
+import inspect
 from pathlib import Path
 
 import hub.errors
 from hub.errors import LitekartError
+from hub.litekart import resources
 from hub.litekart.profiles import SEED, V2, Filter, Operation, Profile
 
 PAGE = Path(__file__).parents[2] / "docs" / "litekart.md"
@@ -44,9 +46,22 @@ def filters_table() -> str:
     return "\n".join(["| resource | filter | `seed` | `v2` |", "|---|---|---|---|", *rows])
 
 
+def writes_table() -> str:
+    kinds = {kind.name: kind for kind in vars(resources).values() if hasattr(kind, "model") and hasattr(kind, "name")}
+    names = {*SEED.operations, *V2.operations}
+    writes = sorted(name for name in names if name.partition(".")[2] not in {"list", "get"})
+    rows = [f"| `{name}` | `{arguments(kinds[name.partition('.')[0]], name.partition('.')[2])}` |" for name in writes]
+    return "\n".join(["| call | takes |", "|---|---|", *rows])
+
+
+def arguments(kind: type, method: str) -> str:
+    taken = [*inspect.signature(getattr(kind, method)).parameters.values()][1:]
+    return ", ".join(one.name + ("=" if one.kind is one.KEYWORD_ONLY else "") for one in taken)
+
+
 def test_the_tables_are_those_of_the_profiles() -> None:
     page = PAGE.read_text()
-    for table in (calls_table(), filters_table()):
+    for table in (calls_table(), writes_table(), filters_table()):
         assert table in page, f"put this into docs/litekart.md:\n{table}"
 
 

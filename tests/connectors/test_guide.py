@@ -67,14 +67,15 @@ def run_tests(folder: Path) -> str:
 
 
 def test_the_guides_connectors_pass_the_guides_tests(tmp_path: Path) -> None:
-    chime, kit, fetching, own = PYTHON
+    chime, kit, shipper, fetching, calling, own = PYTHON
     files = {
         "litekart_chime": chime, "test_chime": kit, "litekart_shelf": SHELF, "test_shelf": fetching, "test_text": own,
+        "litekart_shipper": shipper, "test_shipper": calling,
     }  # fmt: skip
     for name, text in files.items():
         (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
     kit_tests = [name for name in dir(ConnectorTests) if name.startswith("test_")]
-    assert f"{2 * len(kit_tests) + 1} passed" in run_tests(tmp_path)
+    assert f"{3 * len(kit_tests) + 2} passed" in run_tests(tmp_path)
 
 
 def test_every_situation_of_the_kit_is_in_the_guide() -> None:

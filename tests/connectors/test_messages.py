@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors.messages import Message, clean, clean_line, isolated, message_of
+from connectors.messages import ALERT_TITLES, Message, clean, clean_line, isolated, message_of
+from hub.alert_texts import KINDS
 from hub.connector import amount_text
 from hub.language import compile_template
 from hub.money import NO_CENTS, THREE_PLACES
@@ -213,6 +214,8 @@ ALERT = {
         ("hub.refused", "litekart-hub: requests were refused"),
         ("hub.disk.low", "litekart-hub: the disk is nearly full"),
         ("hub.behind", "litekart-hub: deliveries wait too long on big-orders"),
+        ("hub.catch_up.failing", "litekart-hub: a store cannot be polled: main"),
+        ("hub.webhooks.wrong", "litekart-hub: webhooks do not come here from main"),
     ],
 )
 def test_the_hubs_own_events_are_told_in_their_own_words(kind: str, title: str) -> None:
@@ -223,6 +226,10 @@ def test_the_hubs_own_events_are_told_in_their_own_words(kind: str, title: str) 
         "Since": "2026-11-23T14:05:00Z", "About": "order:ord_1, order:ord_2 and 12 more",
         "What to do": "Mend the cause.", "Link": "https://hub.example/deliveries?status=dead",
     }  # fmt: skip
+
+
+def test_every_alert_has_its_title() -> None:
+    assert ALERT_TITLES.keys() == KINDS.keys()
 
 
 def test_what_an_alert_does_not_have_is_left_out() -> None:

@@ -36,6 +36,7 @@ from hub.guard import Guard
 from hub.litekart import MAX_ANSWER, Litekart, RateLimit
 from hub.litekart import reads as reads_module
 from hub.litekart.budget import Budget
+from hub.models import harmless
 from hub.outcome import of_status, outcome_of
 from tests.hostile import (
     Asked,
@@ -106,7 +107,13 @@ BAD: dict[str, tuple[Behaviour, type[LitekartError], str]] = {
     "text": (answer(b"OK"), BadAnswer, "no JSON"),
     "half a JSON": (answer(b'{"success": true, "data": {"id": "o'), BadAnswer, "half"),
     "no UTF-8": (answer(b'{"id": "\xff"}'), BadAnswer, "no JSON"),
-    "nested too deep": (answer(b"[" * 100_000), BadAnswer, "no JSON"),
+    "nested too deep": (answer(b"[" * 100_000), BadAnswer, "nested more than 100"),
+    "nested deeper than it is walked through": (
+        answer(b'{"id": "ord_1", "x": ' + b"[" * 400 + b"]" * 400 + b"}"), BadAnswer, "nested more than 100",
+    ),
+    "half a gigabyte of small arrays": (
+        answer(b'{"id": "ord_1", "x": [' + b"[]," * 300_000 + b"[]]}"), BadAnswer, "more than 200,000 arrays",
+    ),
     "a number too long": (answer(b'{"id": ' + b"9" * 10_000 + b"}"), BadAnswer, "no JSON"),
     "10 MB": (answer(b'{"id": "' + b"x" * 10_000_000 + b'"}'), BadAnswer, "longer than"),
     "a bomb": (gzip_bomb(50_000_000), BadAnswer, "longer than"),
@@ -186,6 +193,37 @@ async def test_numbers_are_read_as_written_and_rounded_to_their_currency() -> No
     assert (order.subtotal, order.discount, order.unread) == (None, None, ("discount",))
     assert [(line.name, line.quantity, line.price) for line in order.items or []] == [("Tea", 3, Decimal("10.00"))]
     assert order.model_extra == {"weird": Decimal("1.10")}
+
+
+async def test_what_only_python_reads_is_not_taken_over() -> None:
+    # Made a whole number, 1e999999999 is a gigabyte and minutes in which nothing else runs.
+    body = (
+        '{"id": "ord_1", "total": 1e999999999, "tiny": 1e-999999999, "long": ' + "9" * 400 + ', "nan": NaN,'
+        ' "half": "a\\ud800b", "\\udc00": [{"\\ud83d\\ude00": "\\udfff"}]}'
+    )
+    async with hostile(answer(body.encode())) as server, client_of(server) as client:
+        order = await client.orders.get("ord_1")
+    assert order.total is None
+    assert order.model_extra == {
+        "tiny": None, "long": None, "nan": None, "half": "a\ufffdb", "\ufffd": [{"\U0001f600": "\ufffd"}],
+    }  # fmt: skip
+
+
+async def test_a_page_is_as_long_as_pages_are() -> None:
+    async with hostile(says([{"id": "a"}] * 10_001)) as server, client_of(server) as client:
+        with pytest.raises(BadAnswer, match="a page of more than 10,000 items"):
+            await client.orders.list()
+
+
+async def test_a_store_s_words_are_bounded_and_obeyed_by_no_terminal_or_database() -> None:
+    issues = [{"path": ["x" * 1000] * 30, "message": "\0\x1b[2J\ud800" + "y" * 1000}] * 100
+    behaviour = says({"error": {"message": "no\0\x1b[2J", "issues": issues}}, "422 X")
+    async with hostile(behaviour) as server, client_of(server) as client:
+        with pytest.raises(ValidationFailed) as caught:
+            await client.orders.list()
+    text = str(caught.value)
+    assert text.startswith("HTTP 422: GET /api/orders: no\ufffd\ufffd[2J: ")
+    assert (text == harmless(text, len(text)), len(text) < 400_000) == (True, True)
 
 
 @pytest.mark.parametrize(
@@ -268,6 +306,12 @@ async def test_a_connector_s_call_is_made_once() -> None:
             assert len(server.asked) == 1
 
 
+async def test_a_label_is_on_the_order_also_where_the_store_does_not_say_under_which_id() -> None:
+    async with hostile(says({"success": True}, "201 Created")) as server, client_of(server, profile="v2") as client:
+        assert (await client.order_tags.add("ord_1", "fragile")).id is None
+        assert len(server.asked) == 1
+
+
 async def test_a_read_is_tried_again_and_a_write_only_if_it_was_not_sent() -> None:
     away = answer(b"", "503 Away")
     async with hostile(away, drop, LIMITED, ORDER) as server, client_of(server, retries=3) as client:
@@ -305,6 +349,8 @@ async def test_a_write_that_nobody_took_is_tried_until_somebody_does() -> None:
         (limited("X-RateLimit-Reset: 99999999999999"), None),
         (limited("X-RateLimit-Reset: 12"), 0),
         (limited("Retry-After: later", retryAfter=-4), None),
+        (limited("Retry-After: 1e99", retryAfter=10**300), 1e300),
+        (limited(retryAfter=10**400), None),
         # Every answer says when the hour turns; only a 429 means that one should wait for it.
         (says({}, "500 Oops", "X-RateLimit-Reset: 1767225700"), None),
         (says({}, "503 Away", "Retry-After: 7"), 7),

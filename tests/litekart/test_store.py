@@ -198,6 +198,7 @@ async def test_the_live_api_takes_tags_tracking_and_webhooks() -> None:
         order = (await client.orders.list(page_size=1))[0]
         tag = await client.order_tags.add(order.id, "fragile")
         assert [one.tag async for one in client.order_tags.iter(order_id=order.id)] == ["fragile"]
+        assert tag.id
         await client.order_tags.remove(tag.id)
         assert [one async for one in client.order_tags.iter(order_id=order.id)] == []
         entry = await client.tracking.add(order.id, status="shipped", tracking_number="T1", courier="DHL")
