@@ -31,7 +31,7 @@ from hub.runtime import Hub
 from hub.store import catch_up
 from hub.store.catch_up import Mark
 from hub.store.events import POLLED, Kept, NewEvent, keep_events
-from hub.stores import client_of
+from hub.stores import client_of, remedy
 
 # What is polled, what each thing of it is called, and the events that its making and its changing are.
 RESOURCES = {"orders": "order", "products": "product", "customers": "customer"}
@@ -125,12 +125,12 @@ async def look_back(hub: Hub, store: str, since: datetime, *, write: bool) -> Fo
     for resource, kind in RESOURCES.items():
         try:
             async for chunk in _chunks(hub, store, resource, since, "command"):
-                found.add(await keep_new(hub, store, kind, chunk, since, write=write))
+                found.add(await keep_new(hub, store, kind, chunk, since, write=write, counted=False))
         except Unavailable:
             raise
         except HubError as error:
-            reason = hub.redact(str(error))
-            raise CommandError(f"the {resource} of store {store} could not be read: {reason}") from None
+            why = hub.redact(f"{error}{remedy(error, store)}")
+            raise CommandError(f"the {resource} of store {store} could not be read: {why}") from None
     if write:
         _tell(hub, store, found)
     return found
@@ -190,7 +190,8 @@ async def _poll_resource(hub: Hub, store: str, resource: str, mark: Mark) -> Fou
         # Also what nobody thought of: a poll that fails in silence misses what it is there for.
         if not isinstance(error, HubError):
             log.exception("catch_up.fault", store=store, resource=resource)
-        reason = str(error) if isinstance(error, HubError) else f"a fault in the hub: {type(error).__name__}"
+        told = f"{error}{remedy(error, store)}" if isinstance(error, HubError) else None
+        reason = told or f"a fault in the hub: {type(error).__name__}"
         found.failed[resource] = hub.redact(reason)
         log.warning("catch_up.failed", store=store, resource=resource, reason=found.failed[resource])
         await hub.database.write(
@@ -263,9 +264,12 @@ def told(kind: str, id: str) -> str:
 
 
 async def keep_new(
-    hub: Hub, store: str, kind: str, things: Sequence[Any], since: datetime, *, write: bool = True
+    hub: Hub, store: str, kind: str, things: Sequence[Any], since: datetime, *, write: bool = True, counted: bool = True
 ) -> Found:
-    """Keep those made at `since` or later that have no event, under the key that their webhook would have."""
+    """Keep those made at `since` or later that have no event, under the key that their webhook would have.
+
+    `counted`: as what webhooks should have brought.
+    """
     found, events = Found(), []
     for one in things:
         made = created_at(one)
@@ -279,7 +283,7 @@ async def keep_new(
     keys = [event.dedupe_key for event in events]
     known = await hub.database.read(lambda connection: catch_up.known_keys(connection, store, keys))
     missing = [event for event in events if event.dedupe_key not in known]
-    kept = await _keep(hub, missing) if write else [Kept(event.id, False) for event in missing]
+    kept = await _keep(hub, missing, counted=counted) if write else [Kept(event.id, False) for event in missing]
     new = [event for event, one in zip(missing, kept, strict=True) if not one.duplicate]
     found.events.update(event.type for event in new)
     found.made |= {(event.entity or "").partition(":")[2] for event in new}
@@ -350,8 +354,9 @@ async def _is_echo(hub: Hub, kind: str, one: Any, event: NewEvent) -> bool:
     return await hub.database.read(look)
 
 
-async def _keep(hub: Hub, events: Sequence[NewEvent]) -> list[Kept]:
-    return list(await asyncio.gather(*(hub.writer.put(catch_up.keep_found, event) for event in events)))
+async def _keep(hub: Hub, events: Sequence[NewEvent], *, counted: bool = True) -> list[Kept]:
+    keep = catch_up.keep_found if counted else keep_events
+    return list(await asyncio.gather(*(hub.writer.put(keep, event) for event in events)))
 
 
 def _event(hub: Hub, store: str, type: str, kind: str, one: Any, at: datetime) -> NewEvent | None:

@@ -205,7 +205,9 @@ class Store(Section):
 
     url: WebUrl = Field(description="The shop's address.")
     api_key: Annotated[Secret, AfterValidator(_for_a_header)] | None = Field(
-        None, description="Key to its REST API, for connectors that read the store and for what routes fetch."
+        None,
+        description="Key to its REST API, for catching up, for connectors that read the store and for what routes "
+        "fetch.",
     )
     admin_url: Annotated[str, AfterValidator(_admin_url)] | None = Field(
         None,

@@ -20,6 +20,7 @@ from hub.event import object_ids
 from hub.language import condition_names, not_fetched
 from hub.outcome import outcome_of
 from hub.routing import unmet
+from hub.stores import remedy
 
 RESOURCES = {"order": "orders", "customer": "customers", "product": "products"}
 # Of an attempt's time: the rest is for what it is there for.
@@ -102,7 +103,7 @@ def judge(route: Route, event: Event, fetched: Fetched, *, public_url: str | Non
     condition that is broken.
     """
     if fetched.failure is not None:
-        raise put_off(fetched.failure, now)
+        raise put_off(fetched.failure, event.store, now)
     data = orjson.loads(event.body)["data"] if event.body else {}
     names = condition_names(event, data, public_url=public_url)
     names |= {name: not_fetched(name, why) for name, why in fetched.missing.items()}
@@ -111,7 +112,7 @@ def judge(route: Route, event: Event, fetched: Fetched, *, public_url: str | Non
         raise Skip(reason)
 
 
-def put_off(failure: HubError, now: datetime) -> Outcome:
+def put_off(failure: HubError, store: str, now: datetime) -> Outcome:
     """What becomes of a delivery that needs the store's answer and has none. Nothing of it was sent."""
     if isinstance(failure, RateLimited):
         return NotNow(
@@ -123,8 +124,9 @@ def put_off(failure: HubError, now: datetime) -> Outcome:
     if isinstance(outcome, TryAgain):
         # The store's fault and not the destination's, which the route's breaker stands for.
         outcome = TryAgain(outcome.reason, outcome.after)
-    asked = "the store was asked for what `when` names" if isinstance(failure, LitekartError) else "`when`"
-    return outcome.with_reason(f"{asked}: {outcome.reason}")
+    if not isinstance(failure, LitekartError):
+        return outcome.with_reason(f"`when`: {outcome.reason}")
+    return outcome.with_reason(f"the store was asked for what `when` names: {outcome.reason}{remedy(failure, store)}")
 
 
 def in_floats(value: Any) -> Any:

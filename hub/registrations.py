@@ -16,7 +16,7 @@ from hub.event import EVENT_TYPES, SigningKey, is_id
 from hub.jobs import Periodic
 from hub.runtime import Hub
 from hub.store.registrations import looked_at, registered
-from hub.stores import client_of
+from hub.stores import client_of, remedy
 
 WATCH_EVERY = timedelta(days=1)
 # Eight are ours; each page costs one request of the hour, without a reserve.
@@ -78,9 +78,8 @@ async def connect(hub: Hub, store: str) -> list[Registered]:
     except Unavailable:
         raise
     except HubError as error:
-        raise CommandError(
-            f"the registrations of store {store} could not be put right: {hub.redact(str(error))}"
-        ) from None
+        why = hub.redact(f"{error}{remedy(error, store)}")
+        raise CommandError(f"the registrations of store {store} could not be put right: {why}") from None
     ids = {one.event: one.id for one in done if one.id is not None}
     await hub.database.write(lambda connection: looked_at(connection, hub.now(), store, ids, None))
     return done
@@ -150,7 +149,8 @@ async def watch(hub: Hub, store: str) -> list[Registered]:
     except Unavailable:
         raise
     except HubError as error:
-        raise CommandError(f"the registrations of store {store} could not be read: {hub.redact(str(error))}") from None
+        why = hub.redact(f"{error}{remedy(error, store)}")
+        raise CommandError(f"the registrations of store {store} could not be read: {why}") from None
     found = [
         Registered(
             event, ours[event].id if event in ours else known.get(event), _state(event, known, ours, url, fingerprints)

@@ -13,7 +13,16 @@ import httpx
 from hub.client import Guard, open_client
 from hub.clock import system_time
 from hub.config import RESERVED_STORE, Config
-from hub.errors import Rejected
+from hub.errors import (
+    AuthenticationFailed,
+    BadAnswer,
+    HubError,
+    NotAllowed,
+    NotFound,
+    Rejected,
+    Unreachable,
+    ValidationFailed,
+)
 from hub.litekart import MAX_ANSWER, Budget, Litekart
 from hub.litekart.budget import SharedBudget
 from hub.runtime import Hub
@@ -46,6 +55,23 @@ def client_of(
     if isinstance(client, NoClient):
         return client
     return client.acting_for(who, background=background, newer_than=newer_than)
+
+
+def remedy(error: HubError, store: str) -> str:
+    """Where the cause of a store's answer most likely stands, to be added to it; empty where nobody can tell."""
+    settings = f"stores.{store}"
+    match error:
+        case AuthenticationFailed():
+            return f"; see whether {settings}.api_key is the right one"
+        case NotAllowed():
+            return f"; see whether the store's admin lets {settings}.api_key do this"
+        case Unreachable():
+            return f"; see whether the store is up and {settings}.url right"
+        case NotFound() | BadAnswer():
+            return f"; see whether {settings}.url and {settings}.profile are right"
+        case ValidationFailed() if "store id" in error.message.casefold():
+            return f"; see whether {settings}.profile and {settings}.store_id are right"
+    return ""
 
 
 def _opened(hub: Hub, store: str) -> Litekart | NoClient:

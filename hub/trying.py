@@ -12,12 +12,12 @@ from hub.client import Guard, connect, open_client
 from hub.clock import new_id, system_time
 from hub.config import Config, Route
 from hub.connector import Context, Effect, Event
-from hub.errors import HubError, LitekartError, NotFound
+from hub.errors import CommandError, HubError, LitekartError
 from hub.language import compile_template, names_for
 from hub.litekart import MAX_ANSWER
 from hub.outcome import is_fault, outcome_of
 from hub.routing import judged_text
-from hub.stores import key_missing, made
+from hub.stores import TIMEOUT, key_missing, made, remedy
 from hub.testing.samples import event_of, sample
 
 
@@ -83,26 +83,40 @@ async def check_route(config: Config, name: str, route: Route) -> str:
         )
         sentences = [await asked.check(context)]
         if route.fetches and not key_missing(config, event.store):
-            sentences.append(await ask_store(context, needed=route.judged_later))
+            sentences.append(await store_told(context, needed=route.judged_later))
     if route.condition is not None and route.judged_later:
         sentences.append(judged_text(route.condition))
     return "; ".join(sentences)
 
 
-async def ask_store(ctx: Context, *, needed: bool) -> str:
-    """Whether the store answers to its key, asked for an order that it cannot have.
+async def store_told(ctx: Context, *, needed: bool) -> str:
+    """Whether the store answers to its key. Raises CommandError if it does not and the route cannot do without."""
+    why = await why_not(ctx.litekart, ctx.store)
+    if why is None:
+        return f"the store {ctx.store} answers"
+    asked = f"the store {ctx.store} cannot be asked, and"
+    if needed:
+        raise CommandError(f"{asked} the route's condition needs it: {why}")
+    return f"{asked} messages go out without what it knows: {why}"
 
-    Raises a LitekartError if it does not and the route cannot do without.
-    """
+
+async def check_store(config: Config, name: str) -> str:
+    """Whether a store that has a key answers to it: a sentence. Raises CommandError, or TimeoutError."""
+    guard = Guard(config.network.allow)
+    async with open_client(guard, timeout=TIMEOUT, max_answer=MAX_ANSWER) as http, asyncio.timeout(TIMEOUT):
+        why = await why_not(made(config, name, http), name)
+    if why is not None:
+        raise CommandError(f"cannot be asked: {why}")
+    return "answers to its key"
+
+
+async def why_not(client: Any, store: str) -> str | None:
+    """Asks for an order, of a list: a path that the store does not have would look like an order that it has not."""
     try:
-        await ctx.litekart.orders.get(ctx.key)
-    except NotFound:
-        pass
+        await client.orders.list(page_size=1)
     except LitekartError as error:
-        if needed:
-            raise
-        return f"the store {ctx.store} cannot be asked, and messages go out without what it knows: {error}"
-    return f"the store {ctx.store} answers"
+        return f"{error}{remedy(error, store)}"
+    return None
 
 
 def render(config: Config, event: Event, template: str, *, html: bool = False, **more: Any) -> str:

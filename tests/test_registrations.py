@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 
@@ -15,6 +16,7 @@ from hub.event import EVENT_TYPES
 from hub.store import AUDIT, EVENT, REGISTRATIONS
 from hub.testing.store import StoreApi
 from tests import hubdb
+from tests.dashboard.served import pages_of
 from tests.hubdb import SECRET, Lab, open_lab
 from tests.operations import ask
 from tests.test_catch_up import ROUTES, SMALL, settings_of
@@ -111,6 +113,8 @@ async def test_one_that_leads_here_no_more_is_told_once_and_over_when_mended(tmp
         assert "`hub store connect main`" in data["remedy"]
         reasons = (await ask(lab, "status"))["reasons"]
         assert any("store main does not send all its webhooks here" in reason for reason in reasons)
+        async with pages_of(lab.hub) as url, httpx.AsyncClient(base_url=url) as client:
+            assert "<strong>A store</strong><p>store main does not send all" in (await client.get("/")).text
         assert (await connect(lab))["order.placed"] == "made"
         row = await lab.row(REGISTRATIONS)
         assert (row.wrong, row.wrong_since, row.alerted_at) == (None, None, None)

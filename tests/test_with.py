@@ -315,6 +315,7 @@ async def test_without_the_stores_answer_a_condition_waits_and_a_message_goes(
         (ended,) = await lab.attempts(waiting.id)
         assert (waiting.status, ended.outcome) == (status, outcome)
         assert reason in ended.note
+        assert ("see whether stores.main.api_key is the right one" in ended.note) == (name == "refused")
         assert waiting.budget - waiting.attempts == (len(hubdb.SCHEDULE) if outcome == "try_again" else 4)
         if outcome == "not_now":
             wait = (waiting.next_attempt_at - lab.hub.now()).total_seconds()
@@ -401,7 +402,7 @@ async def test_the_test_of_a_route_asks_the_store_and_says_when_its_condition_is
     routes = {"one": puppet("order", when="order.total > 1"), "two": puppet("order"), "three": puppet()}
     async with open_shop(tmp_path, sqlite_url, store, routes) as lab:
         well = {name: (await ask(lab, "test", route=name))["text"] for name in routes}
-        await store.fail("GET", "*/orders/*", status=401, times=None)
+        await store.fail("GET", "*/orders*", status=401, times=None)
         ill = {name: await ask(lab, "test", route=name) for name in routes}
     assert well == {
         "one": "nothing to check; the store main answers; its condition names the store's order, so it is judged at "
@@ -410,8 +411,11 @@ async def test_the_test_of_a_route_asks_the_store_and_says_when_its_condition_is
         "three": "nothing to check",
     }
     assert [ill[name]["passed"] for name in routes] == [False, True, True]
-    assert ill["one"]["text"].startswith("HTTP 401")
-    assert "the store main cannot be asked, and messages go out without what it knows: HTTP 401" in ill["two"]["text"]
+    asked, remedy = "the store main cannot be asked, and", "; see whether stores.main.api_key is the right one"
+    assert ill["one"]["text"].startswith(f"{asked} the route's condition needs it: HTTP 401")
+    assert f"{asked} messages go out without what it knows: HTTP 401" in ill["two"]["text"]
+    assert remedy in ill["one"]["text"]
+    assert remedy in ill["two"]["text"]
 
 
 async def test_what_was_fetched_is_no_part_of_the_attempts_record(

@@ -31,7 +31,7 @@ routes:{routes}
 """
 WEB_URL: TypeAdapter[str] = TypeAdapter(WebUrl)
 API_KEY = '"${LITEKART_API_KEY}"'
-NO_API_KEY = "null  # a key to its API, for connectors that read the store"
+NO_API_KEY = "null  # a key to its API, to find webhooks that never came and for routes that read the store"
 SLACK_ROUTE = """
   orders-to-slack:
     connector: slack

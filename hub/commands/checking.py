@@ -1,4 +1,4 @@
-"""`hub check`: can it work? The config, the database, Redis, and what each route's connector says."""
+"""`hub check`: can it work? The config, the database, Redis, the stores, and what each route's connector says."""
 
 import asyncio
 from dataclasses import asdict
@@ -17,7 +17,7 @@ from hub.models import SCHEMA
 from hub.process import asking, exclusive, opened_database, require_writable, running_socket
 from hub.redaction import redactor
 from hub.store.contents import version
-from hub.trying import Finding, check_route, told
+from hub.trying import Finding, check_route, check_store, told
 from hub.valkey import binary
 
 BRIEFLY = 0.5
@@ -28,7 +28,7 @@ def check(
     config: ConfigPath = CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Can it work? Config, database, Redis, and each route's connector. Exit code 1 if anything fails."""
+    """Can it work? Config, database, Redis, stores with a key, routes' connectors. Exit code 1 if anything fails."""
     findings = asyncio.run(look(config, offline))
     if as_json:
         show_json({"ok": all(one.ok for one in findings), "checks": [asdict(one) for one in findings]})
@@ -53,6 +53,8 @@ async def look(path: Path, offline: bool) -> list[Finding]:
     if offline:
         return [*findings, await told("redis", embedded(config))]
     outside = [told("database", database(config)), told("redis", redis(config))]
+    keyed = [name for name, store in config.stores.items() if store.api_key is not None]
+    outside += [told(f"store {name}", check_store(config, name)) for name in keyed]
     outside += [told(f"route {name}", check_route(config, name, route)) for name, route in config.routes.items()]
     redact = redactor(config.secrets())
     return [*findings, *(Finding(one.name, one.ok, redact(one.text)) for one in await asyncio.gather(*outside))]

@@ -52,5 +52,5 @@ def _introduction(settings: StoreSettings, url: str) -> list[str]:
     if settings.profile == "v2":
         lines.append(f"x-litekart-store: {settings.store_id}")
     if settings.webhooks:
-        lines.append(f"Webhooks go to {settings.webhooks}")
+        lines.append(f"Webhooks go to {settings.webhooks}, signed with the secret: {settings.secret}")
     return [*lines, "Ctrl-C ends it."]

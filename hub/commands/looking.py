@@ -33,7 +33,8 @@ def _show_status(found: dict[str, Any]) -> None:
     show_pairs([("note", note) for note in found["notes"]])
     for store, polled in found["catch_up"].items():
         last = moment(polled["polled_at"]) or "not yet"
-        say(f"store {store}: {polled['missing_24h']} missing in 24 h, last polled {last}")
+        found_since = " and found by polling" if polled["missing_24h"] else ""
+        say(f"store {store}: {polled['missing_24h']} missing in 24 h{found_since}, last polled {last}")
     if found["waiting_for_fan_out"]:
         say(f"{found['waiting_for_fan_out']} events wait for fan-out")
     rows = [
@@ -61,7 +62,7 @@ def stores(config: ConfigPath = CONFIG, as_json: AsJson = False) -> None:
             store["url"],
             store["profile"],
             "yes" if store["api_key"] else "no",
-            _left(store),
+            _left(store) if store["api_key"] else "",
             moment(store["resets_at"]),
             ", ".join(f"{one['who']} {one['count']}" for one in store["spent"]),
         )

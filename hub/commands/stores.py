@@ -45,7 +45,8 @@ def _told(store: str, found: Mapping[str, Any] | None) -> Iterator[str]:
         return
     for resource, reason in found["failed"].items():
         yield f"{store}: its {resource} could not be polled: {reason}"
-    yield f"{store}: {_counted(found['events'])}"
+    if found["events"] or not found["failed"]:
+        yield f"{store}: {_counted(found['events'])}"
     if found["unreadable"]:
         more = len(found["unreadable"]) - MOST_NAMED
         ids = ", ".join(found["unreadable"][:MOST_NAMED])
@@ -109,6 +110,8 @@ def watch(store: Name, config: ConfigPath = CONFIG, as_json: AsJson = False) -> 
         if not as_json:
             complain(f"`hub store connect {store}` mends them")
         raise typer.Exit(1)
+    if not as_json and any(one["id"] is None for one in found["registrations"]):
+        say(f"`hub store connect {store}` makes those that there never were")
 
 
 def _show(found: Mapping[str, Any]) -> None:

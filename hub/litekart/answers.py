@@ -338,7 +338,12 @@ def _after(answer: Answer, told: Any, now: datetime) -> float | None:
 
 
 def rate_limit_of(answer: Answer, now: datetime) -> RateLimit:
-    """What the answer says of the hour, which may be nothing."""
+    """What the answer says of the hour, which may be nothing.
+
+    A key that the store does not know is counted as a stranger's, so that such an answer tells of another hour.
+    """
+    if answer.status == 401:
+        return RateLimit(None, None, None)
     refused = answer.status == 429
     reset_at = _moment(answer.headers.get("x-ratelimit-reset"))
     if refused and reset_at is None:

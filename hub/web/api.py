@@ -630,6 +630,8 @@ async def catch_up_start(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
 async def looked_back(hub: Hub, asked: LookBackWanted, *, write: bool) -> catch_up.Found:
     since = moment_of(asked.since, hub.now())
     assert since is not None
+    if since > hub.now():
+        raise WrongUsage(f"{asked.since} is still to come, and --since is a time that is past")
     return await catch_up.look_back(hub, caught_up_on(hub, asked.store), since, write=write)
 
 

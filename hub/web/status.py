@@ -45,15 +45,19 @@ class Findings:
 
 
 async def status(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
-    """`status` (ok, degraded), `reasons` (`trouble`: those of the hub itself), `notes`, and the numbers."""
+    """`status` (ok, degraded), `reasons` (`trouble`: the hub's own), `notes`, and the numbers.
+
+    `store_trouble` are the reasons that lie with a store.
+    """
     found = await look(hub)
     numbers = found.numbers
-    trouble = [*storage_reasons(found), *worker_reasons(found), *store_reasons(found)]
-    reasons = [*trouble, *route_reasons(found), *refusal_reasons(found)]
+    trouble, store_trouble = [*storage_reasons(found), *worker_reasons(found)], list(store_reasons(found))
+    reasons = [*trouble, *store_trouble, *route_reasons(found), *refusal_reasons(found)]
     return {
         "status": "degraded" if reasons else "ok",
         "reasons": reasons,
         "trouble": trouble,
+        "store_trouble": store_trouble,
         "notes": [*notes(found), *budget_notes(hub, found)],
         "routes": routes_json(hub, found),
         "stores": stores_json(hub, found),

@@ -64,6 +64,13 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert (path.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_no_table_falls_in_two(path: Path) -> None:
+    """Each block of rows has a head: after a blank line the rest would be shown as plain text."""
+    blocks = re.findall(r"(?:^\|.*\n)+", path.read_text(), re.MULTILINE)
+    assert [block for block in blocks if not re.match(r".*\n\|[ :-]+\|", block)] == []
+
+
 def test_what_a_connector_author_imports_is_in_the_guide() -> None:
     guide = (ROOT / "docs" / "connector.md").read_text()
     assert {name for name in hub.connector.__all__ if name not in guide} == set()

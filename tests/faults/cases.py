@@ -122,10 +122,13 @@ async def run_case(case: Case, kind: str, scale: Scale, servers: Servers, withou
 async def played(play: Callable[[], Awaitable[Line]]) -> list[Line]:
     """Play a case: its line, and a second one where only a time missed its bound, which a slow moment may cause.
 
-    The last line counts. What is wrong with the books, or with an answer, is wrong for good.
+    Without a safeguard the moment that it is there for may not come: such a case is played up to three times. The last
+    line counts. What is wrong with the books, or with an answer, is wrong for good.
     """
     lines = [await play()]
     if lines[0].without is None and lines[0].only_late:
+        lines.append(await play())
+    while lines[-1].without is not None and lines[-1].passed and len(lines) < 3:
         lines.append(await play())
     return lines
 

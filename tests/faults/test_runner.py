@@ -72,6 +72,13 @@ async def test_a_case_that_passed_is_played_once() -> None:
     assert await lines_of(line(WELL, IN_TIME), line(WRONG)) == [line(WELL, IN_TIME)]
 
 
+async def test_without_a_safeguard_the_moment_that_it_is_there_for_is_waited_for() -> None:
+    missing = line(WELL, without="begin_immediate")
+    failed = line(WRONG, without="begin_immediate")
+    assert await lines_of(missing, failed, failed) == [missing, failed]
+    assert await lines_of(missing, missing, missing, failed) == [missing] * 3
+
+
 def test_slowness_is_of_the_time_that_was_measured_and_never_below_one() -> None:
     slowness = Slowness()
     slowness.cores = 2

@@ -395,6 +395,20 @@ async def test_every_request_spends_and_every_answer_corrects() -> None:
     assert budget.told == [RateLimit(1000, 7, reset), refused, RateLimit(None, None, None)]
 
 
+async def test_what_an_unknown_key_is_told_of_the_hour_is_not_the_keys_hour() -> None:
+    """A store counts it as a stranger's, whose hour is a tenth and ends at another time."""
+    budget = Spent(99, 1)
+    checked: Budget = budget
+    headers = ("X-RateLimit-Limit: 100", "X-RateLimit-Remaining: 7", "X-RateLimit-Reset: 1640995200")
+    async with (
+        hostile(says({"error": "who?"}, "401 Unauthorized", *headers)) as server,
+        client_of(server, budget=checked) as client,
+    ):
+        with pytest.raises(AuthenticationFailed):
+            await client.orders.get("a")
+    assert budget.told == [RateLimit(None, None, None)]
+
+
 async def test_a_spent_budget_is_waited_for_or_puts_off() -> None:
     async with hostile(ORDER) as server:
         async with client_of(server, budget=Spent(0, 30.0)) as client:

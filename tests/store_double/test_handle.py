@@ -112,6 +112,7 @@ async def test_the_command_runs_one_alone() -> None:
         assert process.stdout is not None
         said = (await asyncio.wait_for(process.stdout.readuntil(b"Ctrl-C"), 60)).decode()
         assert {API_KEY, STORE_ID} <= set(said.split())
+        assert "signed with the secret: s\n" in said
         async with StoreHandle(said.split("/api/")[0].split()[-1]) as store, calling(store, API_KEY, V2) as client:
             order = await store.place_order()
             assert sink.received[0].json()["data"]["orderId"] == order["id"]

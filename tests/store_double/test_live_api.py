@@ -194,6 +194,16 @@ async def test_writes() -> None:
         assert (await answered(client, "PATCH", f"/api/admin/orders/{order_id}", json={"status": "x"}))[0] == 403
 
 
+async def test_an_id_says_when_its_row_was_made() -> None:
+    """The live API lists customers without a time of their own."""
+    async with StoreApi(profile="v2", orders=5) as store:
+        await store.register_customer()
+        rows = await store.rows("customers")
+        made = [row["id"][: len("cus_") + 10] for row in sorted(rows, key=lambda row: row["created_at"])]
+        assert made == sorted(made)
+        assert len(set(made)) > 10
+
+
 async def test_webhooks_go_to_their_registrations() -> None:
     """One event each, with the `password` as the secret; changed, switched off and removed through the API."""
     async with HttpSink() as sink, StoreApi(profile="v2") as store, calling(store, API_KEY, V2) as client:

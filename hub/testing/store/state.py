@@ -4,9 +4,9 @@ Rows are dicts in the double's own names, with Decimal for money and aware datet
 """
 
 import random
-import time
 import unicodedata
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -39,16 +39,19 @@ class State:
 
     # ---- rows
 
-    def new_id(self, prefix: str) -> str:
+    def new_id(self, prefix: str, at: datetime | None = None) -> str:
+        """An id of its own; in v2 one that says when its row was made, now unless `at` is given."""
         while True:
-            number = self._ulid() if self.profile == "v2" else str(self._id_random.randrange(100_000, 1_000_000))
-            identity = f"{prefix}_{number}"
+            identity = f"{prefix}_{self._ulid(at or system_time()) if self.profile == 'v2' else self._six_digits()}"
             if identity not in self._given:
                 self._given.add(identity)
                 return identity
 
-    def _ulid(self) -> str:
-        number = (time.time_ns() // 1_000_000 << 80) | self._id_random.getrandbits(80)
+    def _six_digits(self) -> int:
+        return self._id_random.randrange(100_000, 1_000_000)
+
+    def _ulid(self, at: datetime) -> str:
+        number = (int(at.timestamp() * 1000) << 80) | self._id_random.getrandbits(80)
         return "".join(CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
 
     def rows(self, resource: str, **where: Any) -> Iterator[Row]:
@@ -70,7 +73,7 @@ class State:
         """A new row, with its id and times. ApiError 409 where a unique value is taken."""
         self._only_one(resource, row, None)
         now = system_time()
-        made = {"id": self.new_id(RESOURCES[resource].prefix), **row}
+        made = {"id": self.new_id(RESOURCES[resource].prefix, row.get("created_at", now)), **row}
         made.setdefault("created_at", now)
         made.setdefault("updated_at", made["created_at"])
         self.tables[resource][made["id"]] = made
