@@ -31,7 +31,7 @@ from hub.runtime import Hub
 from hub.store import catch_up
 from hub.store.catch_up import Mark
 from hub.store.events import POLLED, Kept, NewEvent, keep_events
-from hub.stores import client_of, remedy
+from hub.stores import client_of, with_remedy
 
 # What is polled, what each thing of it is called, and the events that its making and its changing are.
 RESOURCES = {"orders": "order", "products": "product", "customers": "customer"}
@@ -129,7 +129,7 @@ async def look_back(hub: Hub, store: str, since: datetime, *, write: bool) -> Fo
         except Unavailable:
             raise
         except HubError as error:
-            why = hub.redact(f"{error}{remedy(error, store)}")
+            why = hub.redact(with_remedy(error, store))
             raise CommandError(f"the {resource} of store {store} could not be read: {why}") from None
     if write:
         _tell(hub, store, found)
@@ -188,10 +188,11 @@ async def _poll_resource(hub: Hub, store: str, resource: str, mark: Mark) -> Fou
         raise
     except Exception as error:
         # Also what nobody thought of: a poll that fails in silence misses what it is there for.
-        if not isinstance(error, HubError):
+        if isinstance(error, HubError):
+            reason = with_remedy(error, store)
+        else:
             log.exception("catch_up.fault", store=store, resource=resource)
-        told = f"{error}{remedy(error, store)}" if isinstance(error, HubError) else None
-        reason = told or f"a fault in the hub: {type(error).__name__}"
+            reason = f"a fault in the hub: {type(error).__name__}"
         found.failed[resource] = hub.redact(reason)
         log.warning("catch_up.failed", store=store, resource=resource, reason=found.failed[resource])
         await hub.database.write(

@@ -16,7 +16,7 @@ from hub.event import EVENT_TYPES, SigningKey, is_id
 from hub.jobs import Periodic
 from hub.runtime import Hub
 from hub.store.registrations import looked_at, registered
-from hub.stores import client_of, remedy
+from hub.stores import client_of, with_remedy
 
 WATCH_EVERY = timedelta(days=1)
 # Eight are ours; each page costs one request of the hour, without a reserve.
@@ -78,7 +78,7 @@ async def connect(hub: Hub, store: str) -> list[Registered]:
     except Unavailable:
         raise
     except HubError as error:
-        why = hub.redact(f"{error}{remedy(error, store)}")
+        why = hub.redact(with_remedy(error, store))
         raise CommandError(f"the registrations of store {store} could not be put right: {why}") from None
     ids = {one.event: one.id for one in done if one.id is not None}
     await hub.database.write(lambda connection: looked_at(connection, hub.now(), store, ids, None))
@@ -149,7 +149,7 @@ async def watch(hub: Hub, store: str) -> list[Registered]:
     except Unavailable:
         raise
     except HubError as error:
-        why = hub.redact(f"{error}{remedy(error, store)}")
+        why = hub.redact(with_remedy(error, store))
         raise CommandError(f"the registrations of store {store} could not be read: {why}") from None
     found = [
         Registered(

@@ -57,6 +57,11 @@ def client_of(
     return client.acting_for(who, background=background, newer_than=newer_than)
 
 
+def with_remedy(error: HubError, store: str) -> str:
+    """What a store's answer says, and where its cause most likely stands."""
+    return f"{error}{remedy(error, store)}"
+
+
 def remedy(error: HubError, store: str) -> str:
     """Where the cause of a store's answer most likely stands, to be added to it; empty where nobody can tell."""
     settings = f"stores.{store}"

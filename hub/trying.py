@@ -17,7 +17,7 @@ from hub.language import compile_template, names_for
 from hub.litekart import MAX_ANSWER
 from hub.outcome import is_fault, outcome_of
 from hub.routing import judged_text
-from hub.stores import TIMEOUT, key_missing, made, remedy
+from hub.stores import TIMEOUT, key_missing, made, with_remedy
 from hub.testing.samples import event_of, sample
 
 
@@ -115,7 +115,7 @@ async def why_not(client: Any, store: str) -> str | None:
     try:
         await client.orders.list(page_size=1)
     except LitekartError as error:
-        return f"{error}{remedy(error, store)}"
+        return with_remedy(error, store)
     return None
 
 

@@ -152,7 +152,7 @@ class Calls:
         if not again or tried >= self.retries:
             return None
         # Full jitter: those who failed together must not come back together.
-        jitter = random.uniform(0, min(self._backoff * 2**tried, LONGEST_BACKOFF))  # noqa: S311
+        jitter = random.uniform(0, min(self._backoff * 2**tried, LONGEST_BACKOFF))  # noqa: S311 - no secret
         return jitter if error.after is None else error.after + jitter
 
     def _meaning(self, request: Request, outcome: Answer | Exception) -> Any:

@@ -173,6 +173,8 @@ class Query(Generic[P]):
         self.sort = tuple(sort)
         self.call = ""
         self.fresh = False
+        # Of the page at hand: what an item is, whether it is taken and how it is shown are asked one after the other.
+        self._known: dict[int, tuple[dict[str, Any], P]] = {}
         params = [(how.parameter, _sent(how, self.filters[name])) for name, how in self.how.items() if how.parameter]
         if self.sort:
             _check_names(key.removeprefix("-") for key in self.sort)
@@ -202,16 +204,22 @@ class Query(Generic[P]):
             params.append((self.resource._calls.profile.page_size, str(size)))
         request = self.resource._request("list", params=params)
         self.call = request.call
+        self._known.clear()
         # Pages of a walk must show the list as it is by then: one that was kept would lead it round in circles.
         newer_than = self.resource._calls.clock() if self.fresh else None
         return listing_of(await self.resource._calls.exchange(request, newer_than), request.call)
 
     def read(self, document: dict[str, Any]) -> P:
-        return read(self.resource.model, document, self.call)
+        """An item of the page at hand."""
+        if id(document) not in self._known:
+            self._known[id(document)] = document, read(self.resource.model, document, self.call)
+        return self._known[id(document)][1]
 
     def shown(self, document: dict[str, Any]) -> P:
         """The item with the fields that were asked for."""
-        return self.read(_selected(document, self.resource.model, self.fields) if self.fields else document)
+        if not self.fields:
+            return self.read(document)
+        return read(self.resource.model, _selected(document, self.resource.model, self.fields), self.call)
 
     def identity(self, document: dict[str, Any]) -> str:
         found = getattr(self.read(document), "id", None)
@@ -556,44 +564,32 @@ class StoreSettings(Resource[models.Settings]):
         return read(self.model, next(iter(listing_of(document, request.call).items), {}), request.call)
 
 
-class ContentPages(Readable[models.ContentPage]):
+class Searchable(Readable[T]):
+    """One whose list can be searched."""
+
+    async def list(
+        self,
+        *,
+        page: int = 1,
+        page_size: int | None = None,
+        sort: Sequence[str] = (),
+        fields: Fields = (),
+        **filters: Unpack[SearchFilters],
+    ) -> Page[T]:
+        return await self._list(page, page_size, sort, fields, filters)
+
+    def iter(
+        self, *, sort: Sequence[str] = (), fields: Fields = (), **filters: Unpack[SearchFilters]
+    ) -> AsyncIterator[T]:
+        return self._iter(sort, fields, filters)
+
+
+class ContentPages(Searchable[models.ContentPage]):
     name, model = "pages", models.ContentPage
 
-    async def list(
-        self,
-        *,
-        page: int = 1,
-        page_size: int | None = None,
-        sort: Sequence[str] = (),
-        fields: Fields = (),
-        **filters: Unpack[SearchFilters],
-    ) -> Page[models.ContentPage]:
-        return await self._list(page, page_size, sort, fields, filters)
 
-    def iter(
-        self, *, sort: Sequence[str] = (), fields: Fields = (), **filters: Unpack[SearchFilters]
-    ) -> AsyncIterator[models.ContentPage]:
-        return self._iter(sort, fields, filters)
-
-
-class Blogs(Readable[models.Blog]):
+class Blogs(Searchable[models.Blog]):
     name, model = "blogs", models.Blog
-
-    async def list(
-        self,
-        *,
-        page: int = 1,
-        page_size: int | None = None,
-        sort: Sequence[str] = (),
-        fields: Fields = (),
-        **filters: Unpack[SearchFilters],
-    ) -> Page[models.Blog]:
-        return await self._list(page, page_size, sort, fields, filters)
-
-    def iter(
-        self, *, sort: Sequence[str] = (), fields: Fields = (), **filters: Unpack[SearchFilters]
-    ) -> AsyncIterator[models.Blog]:
-        return self._iter(sort, fields, filters)
 
 
 class InventoryItems(Readable[models.Inventory]):

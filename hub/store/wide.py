@@ -139,7 +139,7 @@ class _Selecting(_Plan):
         columns = list(statement.selected_columns)
         shown = [f"iif({one.name} IS NULL, NULL, hex({one.name}))" if _is_binary(one) else one.name for one in columns]
         self.sql = f"SELECT json_group_array(json_array({', '.join(shown)})) FROM ({self.sql})"  # noqa: S608 - as above
-        self.row = namedtuple("Row", [one.name for one in columns])  # type: ignore[misc]
+        self.row = namedtuple("Row", [one.name for one in columns])  # type: ignore[misc]  # its names are the query's
         self._reading = [(place, reader) for place, one in enumerate(columns) if (reader := _reader(one)) is not None]
 
     def converted(self, rows: list[list[Any]]) -> list[list[Any]]:

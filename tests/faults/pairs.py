@@ -10,7 +10,7 @@ from tests.faults.cases import Case
 from tests.faults.disks import needs_mounts, resize
 from tests.faults.killing import recovered
 from tests.faults.stage import DISK, SQLITE, Setting, Stage
-from tests.faults.storage import FIRST_WITHIN, FLOOR, SMALL, fill, whole
+from tests.faults.storage import FLOOR, ROOM, ROOMY, SMALL, filled_up, goes_on
 from tests.servers import eventually
 
 BACK_WITHIN = 10.0
@@ -40,13 +40,7 @@ async def no_bell_and_no_worker(stage: Stage) -> None:
 
 async def full_disk_and_restart(stage: Stage) -> None:
     """The disk is at its floor, and the hub is killed there: it starts, refuses, and goes on once there is room."""
-    disk = stage.folder / DISK
-    await stage.start_all()
-    stage.begin_load()
-    stage.outages += 1
-    await stage.under_load(stage.scale.load / 4)
-    await asyncio.to_thread(fill, disk / "filler", 2**22)
-    await eventually(lambda: stage.store.answers[503] > 0, 60)
+    await filled_up(True, stage)
     await stage.kill(stage.receiver)
     await stage.start(stage.receiver)
     await stage.degraded("full")
@@ -56,35 +50,23 @@ async def full_disk_and_restart(stage: Stage) -> None:
     await asyncio.sleep(stage.scale.outage)
     meanwhile = Counter(one.status for one in stage.store.answered if one.at + one.seconds >= began)
     stage.require(meanwhile.keys() == {503}, f"answers while full: {dict(meanwhile)}")
-    resize(disk, "256m")
-    stage.at_most("first 2xx after there was room", await stage.first_ack(time.time()), 2 + FIRST_WITHIN)
-    await stage.sound_again()
-    await stage.under_load(stage.scale.load / 4)
-    whole(stage)
+    resize(stage.folder / DISK, ROOM)
+    await goes_on(stage)
 
 
 async def brim_and_restart(stage: Stage) -> None:
     """Not a byte is left, and the hub is killed: it may not come up before there is room, and loses nothing."""
-    disk = stage.folder / DISK
-    await stage.start_all()
-    stage.begin_load()
-    stage.outages += 1
-    await stage.under_load(stage.scale.load / 4)
-    await asyncio.to_thread(fill, disk / "filler", 0)
-    await eventually(lambda: stage.store.answers[503] > 0, 60)
+    await filled_up(False, stage)
     await stage.kill(stage.receiver)
     up = False
     with suppress(AssertionError):
         await stage.start(stage.receiver)
         up = True
     stage.note("came up while full" if up else "did not come up while full")
-    resize(disk, "256m")
+    resize(stage.folder / DISK, ROOM)
     if not up:
         await stage.start(stage.receiver)
-    stage.at_most("first 2xx after there was room", await stage.first_ack(time.time()), 2 + FIRST_WITHIN)
-    await stage.sound_again()
-    await stage.under_load(stage.scale.load / 4)
-    whole(stage)
+    await goes_on(stage)
 
 
 PAIRS = [
@@ -99,7 +81,7 @@ PAIRS = [
         ),
         Case(
             "pair", "full+restart", "the disk full to the brim, and kill -9 (F12, F02)", brim_and_restart, [SQLITE],
-            Setting(disk_size="32m"),
+            Setting(disk_size=ROOMY),
         ),
     ),
 ]  # fmt: skip

@@ -25,6 +25,7 @@ SMALL = "16m"
 # An empty database of PostgreSQL alone is half of that.
 ROOMY = "32m"
 FLOOR = "6MiB"
+ROOM = "256m"
 
 # Runs beside the hub: holds SQLite's write lock, or reads for long, or writes a little again and again.
 LOCK = "c.execute('BEGIN IMMEDIATE'); print('ready', flush=True); time.sleep(seconds); c.execute('ROLLBACK')"
@@ -175,14 +176,7 @@ def size_of(path: Path) -> int:
 
 async def disk_full(floor: bool, stage: Stage) -> None:
     """The disk of the database fills up: refused before it is full (the floor), or when it is; all goes on after."""
-    disk = stage.folder / DISK
-    await stage.start_all()
-    stage.begin_load()
-    stage.outages += 1
-    await stage.under_load(stage.scale.load / 4)
-    filler = disk / "filler"
-    await asyncio.to_thread(fill, filler, 2**22 if floor else 0)
-    await eventually(lambda: stage.store.answers[503] > 0, 60)
+    await filled_up(floor, stage)
     began = time.time()
     if stage.kind == POSTGRESQL:
         # Whoever asks for the status there is a process of its own, which writes nothing.
@@ -197,7 +191,22 @@ async def disk_full(floor: bool, stage: Stage) -> None:
         meanwhile.get(503, 0) > 0 and (not floor or meanwhile.keys() == {503}), f"answers while full: {meanwhile}"
     )
     stage.require(all_say_when(stage), "each 503 with Retry-After")
-    resize(disk, "256m")
+    resize(stage.folder / DISK, ROOM)
+    await goes_on(stage)
+
+
+async def filled_up(floor: bool, stage: Stage) -> None:
+    """Under load the disk is filled to its floor, or to the brim; the hub has refused something since."""
+    await stage.start_all()
+    stage.begin_load()
+    stage.outages += 1
+    await stage.under_load(stage.scale.load / 4)
+    await asyncio.to_thread(fill, stage.folder / DISK / "filler", 2**22 if floor else 0)
+    await eventually(lambda: stage.store.answers[503] > 0, 60)
+
+
+async def goes_on(stage: Stage) -> None:
+    """There is room again: it acknowledges in time, is sound, and what SQLite keeps is whole."""
     stage.at_most("first 2xx after there was room", await stage.first_ack(time.time()), 2 + FIRST_WITHIN)
     await stage.sound_again()
     await stage.under_load(stage.scale.load / 4)

@@ -75,7 +75,7 @@ class Sender:
         self._gathered: list[Sent] = []
         self._numbers = itertools.count(1)
         # Which webhook suffers what is the same again for the same seed.
-        self._random = random.Random(seed)  # noqa: S311
+        self._random = random.Random(seed)  # noqa: S311 - what it draws is no secret
 
     async def open(self) -> None:
         self._client = plain_client()

@@ -30,9 +30,9 @@ class State:
         self.threshold = settings.threshold
         self.currency = settings.currency
         # Data for tests, the same again for the same seed.
-        self.random = random.Random(settings.seed)  # noqa: S311
+        self.random = random.Random(settings.seed)  # noqa: S311 - the same data each time
         # Apart, since the profiles' ids take different amounts of it.
-        self._id_random = random.Random(settings.seed)  # noqa: S311
+        self._id_random = random.Random(settings.seed)  # noqa: S311 - the same data each time
         self.tables: dict[str, dict[str, Row]] = {name: {} for name in RESOURCES}
         self.next_order_no = 1001
         self._given: set[str] = set()

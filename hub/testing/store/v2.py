@@ -110,7 +110,7 @@ class V2(Profile):
     def filters(self, state: State, resource: str, query: Query) -> Iterable[Callable[[Row], bool]]:
         for name in ("status", "type"):
             if value := query.get(name):
-                yield lambda row, name=name, value=value: bool(row.get(name) == value)  # type: ignore[misc]
+                yield lambda row, name=name, value=value: bool(row.get(name) == value)  # type: ignore[misc]  # a lambda's defaults have no type
         if (word := query.get("search") or query.get("q", "")) != "":
             yield lambda row: any(word.casefold() in str(row.get(name, "")).casefold() for name in SEARCHED)
         if (wanted := query.get("categories")) and resource == "products":
