@@ -13,6 +13,7 @@ from hub.testing.samples import to_bytes
 from tests.e2e.ledger import Destination
 from tests.e2e.shop import open_shop
 from tests.hubs import SECRET, route
+from tests.whole import at_length
 
 NEIGHBOURS = 30
 ODD = "a\x00b\ud800c\x85"
@@ -32,6 +33,7 @@ async def refused(store: StoreDouble, **data: Any) -> dict[str, Any]:
     return error
 
 
+@at_length
 async def test_a_bad_item_stops_no_neighbour(tmp_path: Path, database: dict[str, Any]) -> None:
     async with AsyncExitStack() as stack:
         plain, odd = [await stack.enter_async_context(Destination()) for _ in range(2)]

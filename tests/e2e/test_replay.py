@@ -9,6 +9,7 @@ from hub.testing import Answer
 from tests.e2e.ledger import PATIENCE, Destination, marker_of
 from tests.e2e.shop import Shop, open_shop
 from tests.hubs import route
+from tests.whole import at_length
 
 MANY = 8
 HALF = 12
@@ -84,6 +85,7 @@ async def half_way(shop: Shop, sink: Destination) -> None:
     assert len(sink.received) == HALF + sent
 
 
+@at_length
 async def test_what_is_dead_comes_back(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         one, other, many, half = [await stack.enter_async_context(Destination()) for _ in range(4)]

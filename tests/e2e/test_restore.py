@@ -10,10 +10,12 @@ from hub.testing import Answer
 from tests.e2e.ledger import PATIENCE, Destination, Load, marker_of
 from tests.hubs import command, config_of, hub_process, route, write_config
 from tests.servers import eventually
+from tests.whole import at_length
 
 ORDERS = 12
 
 
+@at_length
 async def test_restored_on_an_empty_machine_what_was_pending_goes_on(tmp_path: Path) -> None:
     lost, found = tmp_path / "lost", tmp_path / "found"
     lost.mkdir()

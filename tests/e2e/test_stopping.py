@@ -14,6 +14,7 @@ from hub.testing import Answer
 from tests.e2e.ledger import Destination, Load, balance
 from tests.hubs import HubProcess, command, config_of, hub_process, route, write_config
 from tests.servers import eventually, free_port
+from tests.whole import at_length
 
 LISTING = ("deliveries", "--status", "delivered", "--limit", "20", "--json")
 
@@ -53,6 +54,7 @@ def lock_is_waited_for(path: Path) -> bool:
     return users > 1
 
 
+@at_length
 async def test_a_hub_stopped_under_load_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
     port = free_port()
     async with AsyncExitStack() as stack:

@@ -19,6 +19,7 @@ from hub.testing.smtp import MailServer
 from tests.e2e.ledger import PATIENCE, Destination, Load, balance
 from tests.hubs import HubProcess, cluster, config_of, hub_process, route, write_config
 from tests.servers import ValkeyServer, eventually, free_port
+from tests.whole import at_length
 
 SENDER = "shop@example.test"
 # Whom nobody answers is not given up before a hub is killed meanwhile, and a new attempt does not overtake the news
@@ -158,6 +159,7 @@ async def test_an_embedded_valkey_emptied_again_and_again_loses_nothing(tmp_path
         assert not load.indeterminate
 
 
+@at_length
 async def test_a_killed_worker_and_a_lost_redis_lose_nothing(
     tmp_path: Path, postgres_url: str, valkey_server: ValkeyServer, counterparts: Counterparts
 ) -> None:

@@ -337,6 +337,7 @@ def console() -> Iterator[Console]:
     made.close()
 
 
+@at_length
 async def test_s28_no_secret_of_one_hub_is_seen_anywhere(console: Console, tmp_path: Path) -> None:
     """S28: `hub up` on SQLite: log, database file, backup, pages, answers of the local socket, metrics, commands."""
     search, there = Search(), Counterparts()
