@@ -93,6 +93,7 @@ async def receivers_at_random(stage: Stage) -> None:
     told = f"{len(restarts)} restarts, the longest {max(restarts)[0]:.1f} s, their median"
     stage.at_most(told, median(one for one, _ in restarts), RESTART_WITHIN, times=median(one for _, one in restarts))
     await stage.under_load(1)
+    await replay_kept_apart(stage)
 
 
 async def worker_at(step: str, stage: Stage) -> None:
@@ -139,6 +140,29 @@ async def workers_at_random(stage: Stage) -> None:
         await stage.kill(name)
         await stage.start(name)
     await stage.under_load(1)
+    await replay_kept_apart(stage)
+
+
+async def replay_kept_apart(stage: Stage) -> None:
+    """What happened to be under way in three of the processes is kept apart, as poison is, until somebody replays it."""
+    await stage.end_load()
+    await stage.drained()
+    reasons = await stage.read(reasons_of_dead)
+    if reasons:
+        apart = sum("kept apart" in reason for reason in reasons)
+        stage.require(apart == len(reasons), f"{apart} of {len(reasons)} dead were under way in three ended processes")
+        await stage.ask("replay.start", who="case", status="dead")
+        await eventually(partial(stage.read, nothing_dead), PATIENCE)
+        stage.note("replayed")
+
+
+def reasons_of_dead(connection: Connection) -> list[str]:
+    query = select(DELIVERY.c.last_error).where(DELIVERY.c.status == "dead")
+    return [str(reason) for reason in connection.execute(query).scalars()]
+
+
+def nothing_dead(connection: Connection) -> bool:
+    return not reasons_of_dead(connection)
 
 
 KILLING = [
