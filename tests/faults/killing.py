@@ -144,7 +144,7 @@ async def workers_at_random(stage: Stage) -> None:
 
 
 async def replay_kept_apart(stage: Stage) -> None:
-    """What happened to be under way in three of the processes is kept apart, as poison is, until somebody replays it."""
+    """What was under way in three of the ended processes is kept apart, as poison is, until somebody replays it."""
     await stage.end_load()
     await stage.drained()
     reasons = await stage.read(reasons_of_dead)
