@@ -1,0 +1,1 @@
+"""Carries customers, products and sales orders of a store into an ERP."""
