@@ -62,11 +62,11 @@ def about(event: Event) -> tuple[str, str]:
 
 
 async def _customer(identity: str, ctx: Context) -> Any:
-    return read_customer(await ctx.litekart.customers.get(identity, newer_than=ctx.now()))
+    return read_customer(await ctx.litekart.customers.get(identity))
 
 
 async def _products(identity: str, ctx: Context) -> Sequence[Product]:
-    found = read_products(await ctx.litekart.products.get(identity, newer_than=ctx.now()))
+    found = read_products(await ctx.litekart.products.get(identity))
     if not found:
         raise Skip("the product has no SKU in the store, by which an ERP would know it")
     return found
@@ -74,7 +74,7 @@ async def _products(identity: str, ctx: Context) -> Sequence[Product]:
 
 async def order_of(identity: str, ctx: Context, settings: Settings) -> Order:
     """The order as the store has it now. What the order itself leaves out is asked for: customer, SKUs, currency."""
-    found = await ctx.litekart.orders.get(identity, newer_than=ctx.now())
+    found = await ctx.litekart.orders.get(identity)
     currency = found.currency or (await ctx.litekart.settings.get()).currency
     if not currency:
         raise Rejected(f"order {found.order_no or found.id}: neither it nor the store's settings name a currency")
