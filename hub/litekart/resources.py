@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any, ClassVar, Generic, TypedDict, TypeVar, Unpack
 
 from hub.errors import BadAnswer, NotOffered, ValidationFailed
+from hub.event import LONGEST_ID
 from hub.litekart import models
 from hub.litekart.answers import Listing, listing_of, single_of, unwrapped
 from hub.litekart.calls import Calls, Request, aware, quoted, wire_text
@@ -162,6 +164,11 @@ def _stable_order(filters: Mapping[str, Any]) -> str:
     return f"-{CREATED}" if filters.get("created_after") is not None else CREATED
 
 
+def told_apart_by(identity: str) -> str:
+    """The id, or the digest of one that is longer than ids are: a walk remembers each that it has seen."""
+    return identity if len(identity) <= LONGEST_ID else sha256(identity.encode("utf-8", "replace")).hexdigest()
+
+
 class Query(Generic[P]):
     """A list as asked for: what of it the store selects, and what is selected here."""
 
@@ -227,7 +234,7 @@ class Query(Generic[P]):
         found = getattr(self.read(document), "id", None)
         if found is None:
             raise BadAnswer("an item without an id", status=200, call=self.call)
-        return str(found)
+        return told_apart_by(str(found))
 
     def takes(self, document: dict[str, Any]) -> bool:
         """Whether what is selected here is so of this item."""
