@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 LIMIT, RESERVE = 60, 20
 PARTS = 3
 SHARED_LIMIT, KEPT = 120, 30
-LONG = 90.0
+LONG = 300.0
 Process = asyncio.subprocess.Process
 Json = dict[str, Any]
 
