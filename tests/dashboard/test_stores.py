@@ -1,19 +1,14 @@
-"""Stores on the overview: it says of them what `hub status` says, at once, and what is left of an hour as all do."""
+"""Stores on the overview: it says of them what `hub status` says, and as soon."""
 
-import asyncio
 import re
 from pathlib import Path
 from typing import Any
 
-from hub.stores import client_of
-from hub.testing.store import StoreApi
 from tests import hubdb
-from tests.console import Console
 from tests.dashboard.served import Page, looking
-from tests.hubdb import Lab, open_lab
-from tests.hubs import config_of, write_config
+from tests.hubdb import Lab
 from tests.operations import ask
-from tests.test_catch_up import SMALL, caught_up, found, settings_of
+from tests.test_catch_up import caught_up, found
 
 shared_url, database_url = hubdb.shared_url, hubdb.database_url
 CALM = "Nothing. What comes in is delivered"
@@ -76,27 +71,3 @@ async def test_what_waits_for_the_next_hour_needs_nobody(tmp_path: Path, databas
         assert unpolled.endswith("requests for this hour are used up; it is tried again by itself")
         assert CALM in page.text
         assert NOT_POLLED in part(page, "Goes on by itself", "dead").casefold()
-
-
-async def test_an_hours_budget_and_who_spent_it_are_the_same_wherever_they_stand(tmp_path: Path) -> None:
-    """In `hub stores`, in `hub status`, on the overview, and as the store itself counted."""
-    async with StoreApi(**SMALL) as store:
-        settings = settings_of(store, catch_up="off") | {"alerts": []}
-        write_config(tmp_path, config_of({}, **settings))
-        database = f"sqlite:///{tmp_path}/data/hub.db"
-        async with open_lab(tmp_path, database, {}, **settings) as lab:
-            erp, command = (client_of(lab.hub, "main", who=who) for who in ("route:erp", "command"))
-            for listing in (erp.orders, erp.products, erp.customers, erp.carts, command.users, command.brands):
-                await listing.list()
-        # What a process spent of its last block is in the database once it ends.
-        async with open_lab(tmp_path, database, {}, **settings) as lab:
-            page, _ = await overview(lab)
-        assert len(await store.calls()) == 6
-    console = Console()
-    try:
-        stores, status = [await asyncio.to_thread(console.hub, tmp_path, word) for word in ("stores", "status")]
-    finally:
-        console.close()
-    assert re.search(r" main 994 of 1,000 in \d+ min route:erp 4, command 2 ", page.text)
-    assert re.search(r"^main .* 994 of 1000 +20\S+ \S+Z +route:erp 4, command 2$", stores.out, re.MULTILINE)
-    assert re.search(r"^main +994 of 1000 +20\S+ \S+Z +route:erp 4, command 2$", status.out, re.MULTILINE)
