@@ -10,6 +10,7 @@ from connectors.erp.rest.pointer import Astray, value_at
 from connectors.erp.rest.server import Answer, Server, words_of
 from connectors.erp.rest.session import RestSession
 from connectors.erp.rest.settings import Call, RestSettings
+from connectors.erp.settings import Settings
 from connectors.reach import reach
 from hub.connector import Context, Rejected, TemplateError
 
@@ -17,9 +18,9 @@ from hub.connector import Context, Rejected, TemplateError
 class RestBackend(Backend):
     """Any ERP that the settings describe."""
 
-    def __init__(self, settings: RestSettings) -> None:
-        self._server = Server(settings)
-        self._settings = settings
+    def __init__(self, rest: RestSettings, settings: Settings) -> None:
+        self._server = Server(rest)
+        self._settings = rest
 
     async def session(self, ctx: Context) -> Session:
         return RestSession(self._server, ctx)

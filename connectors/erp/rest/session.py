@@ -17,7 +17,7 @@ from connectors.erp.rest.names import OMIT, Names, plain
 from connectors.erp.rest.pointer import Astray, value_at, value_or_none
 from connectors.erp.rest.server import Answer, Server
 from connectors.erp.rest.settings import Call, LookUp, OrderThing, Step, Thing
-from hub.connector import Context, Effect, Rejected, TryAgain
+from hub.connector import Context, Rejected, TryAgain
 
 LONGEST_ID = 200
 LONGEST_NUMBER = 100
@@ -98,8 +98,7 @@ class RestSession(Session):
         if record.state == "confirmed":
             return record
         if self._settings.confirm is None:
-            self._ctx.log.info("erp.not_confirmed", order=record.number, why="rest.confirm is not set")
-            return record
+            raise Rejected("rest.confirm is not set: set it, or `confirm: never`")
         return await self._stepped(record, "confirm", self._settings.confirm, "confirmed")
 
     async def cancel(self, record: Record) -> Record:
@@ -112,22 +111,14 @@ class RestSession(Session):
     async def note(self, record: Record, note: Note) -> None:
         thing = self._settings.note
         if thing is None:
-            self._ctx.log.info("erp.not_noted", order=record.number, why="rest.note is not set")
-            return
+            raise Rejected("rest.note is not set: set it, or `notes: false`")
         names = {"note": plain(note), "record": plain(record), "ids": {"order": record.id}}
         if thing.look_up is not None:
             answer = await self._send(thing.look_up, names, "note.look_up")
             if not answer.nothing and _matching(self._ctx, thing.look_up, answer, names, "rest.note.look_up"):
                 return
 
-        async def write() -> Effect:
-            await self._send(thing.create, names, "note.create", f"note-{note.key}")
-            return Effect("written")
-
-        if thing.look_up is not None:
-            await write()
-        else:
-            await self._ctx.entity_effects.once(f"note {note.key}", write)
+        await self._send(thing.create, names, "note.create", f"note-{note.key}")
 
     async def write_customer(self, customer: Customer, last: str | None) -> Written:
         thing, about = self._thing("customer"), self._customer(customer)

@@ -236,7 +236,9 @@ class OrderThing(Thing):
 class NoteThing(Connector.Settings):
     """Something written beside an order."""
 
-    look_up: Annotated[LookUp | None, Field(description="Whether it is there; left out, the hub remembers it.")] = None
+    look_up: Annotated[
+        LookUp | None, Field(description="Whether it is there, any hit; left out, the hub's own memory tells.")
+    ] = None
     create: Annotated[Call, Field(description="Writes it.")]
 
 
