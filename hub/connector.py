@@ -249,6 +249,9 @@ class Connector(ABC):
     reads_state: ClassVar[bool] = False
     """True: it fetches the present state before it acts, so a repeated state event makes it look again."""
 
+    route_defaults: ClassVar[Mapping[str, Any]] = {}
+    """What a route of this connector has where the config says nothing: `{"ordered": True, "timeout": "60s"}`."""
+
     settings: Settings
 
     def __init__(self, settings: Settings) -> None:

@@ -86,7 +86,8 @@ class Note:
 class Order:
     """A sales order as the store has it now. `total` is the store's own, None where it names none.
 
-    `paid`: in full; `taxes_as_sold`: the rows hold all tax there is, and the ERP is to add none.
+    `paid`: in full; `due`: the store says that something is still to be paid; `taxes_as_sold`: the rows hold all tax
+    there is, and the ERP is to add none.
     """
 
     id: str
@@ -99,6 +100,7 @@ class Order:
     billing_address: Address | None = None
     total: Decimal | None = None
     paid: bool = False
+    due: bool = False
     cancelled: bool = False
     status: str = ""
     comment: str = ""
