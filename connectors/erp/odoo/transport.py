@@ -4,6 +4,7 @@ Sends once and never retries. Odoo renames arguments between versions: JSON-2 kn
 are used here, and over JSON-RPC they go by their place.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,9 +12,9 @@ from typing import Any
 
 import httpx
 
-from connectors.erp.odoo.answers import Denied, Missing, Refused, not_odoo, of_json2, of_rpc
+from connectors.erp.odoo.answers import NOT_THERE, Denied, Missing, Refused, not_odoo, of_json2, of_rpc
 from connectors.erp.odoo.settings import OdooSettings
-from hub.connector import HoldRoute
+from hub.connector import HoldRoute, TryAgain
 
 JSON2_SINCE = 19
 OLDEST = 14
@@ -113,7 +114,8 @@ class Line:
                 f"{self.server.settings.url}/json/2/{model}/{method}", json=body, headers=self._headers()
             )
             return of_json2(response, self.server.worked)
-        places = [named.pop(name) for name in PLACES.get(method, ()) if name in named]
+        # What stands behind one that is left out can only go by its name.
+        places = [named.pop(name) for name in itertools.takewhile(named.__contains__, PLACES.get(method, ()))]
         given = places if ids is None else [list(ids), *places]
         settings, uid = self.server.settings, await self.user()
         key = settings.api_key.reveal()
@@ -129,7 +131,13 @@ class Line:
         if not settings.login or not settings.database:
             raise HoldRoute(f"Odoo {self.server.version} is older than 19: it needs `login` and `database`")
         named = [settings.database, settings.login, settings.api_key.reveal(), {}]
-        uid = await self._rpc("common", "authenticate", named)
+        try:
+            uid = await self._rpc("common", "authenticate", named)
+        except TryAgain as away:
+            # A database that does not exist is told as one that is away.
+            if self.server.worked or not away.destination:
+                raise
+            raise HoldRoute(f"{NOT_THERE} ({away.reason})") from None
         if not isinstance(uid, int) or not uid:
             raise HoldRoute(
                 f"Odoo does not let {settings.login} in: `login` is another one, or the API key is wrong, has expired "
