@@ -30,13 +30,14 @@ TAG = re.compile(r"<[^<>]{1,500}>")
 @dataclass(frozen=True)
 class Answer:
     """What was answered: `document` is None where there was no content; `nothing`: a status that says that there is
-    none; `already_there`: one that says that it was written before. `asked` reads `POST /orders`."""
+    none; `already_there`: one that says that it was written before, and what it means if that is not so. `asked` reads
+    `POST /orders`."""
 
     asked: str
     status: int
     document: Any = None
     nothing: bool = False
-    already_there: bool = False
+    already_there: Exception | None = None
     text: str = ""
 
 
@@ -97,7 +98,7 @@ class Server:
         if isinstance(request, LookUp | Read) and status in request.nothing:
             return Answer(asked, status, nothing=True)
         if isinstance(request, Call) and status in request.already_there:
-            return Answer(asked, status, already_there=True, text=self._words(response))
+            return Answer(asked, status, already_there=self._failure(response, asked))
         done = request.done if isinstance(request, Call | Step) else range(200, 300)
         if status not in done:
             raise self._failure(response, asked)

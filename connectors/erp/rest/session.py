@@ -229,18 +229,16 @@ class RestSession(Session):
         if thing.create is None:
             raise Rejected(f"{about.words} is not in the ERP, and rest.{about.action}.create is not set: make it there")
         answer = await self._send(thing.create, about.names, f"{about.action}.create", about.idempotency)
-        if not answer.already_there:
+        if answer.already_there is None:
             standing = self._written(thing, thing.create, answer, about)
             if standing is not None:
                 return standing
         hit = await self._hit(thing, about)
         if hit is None:
-            said = f": {answer.text}" if answer.text else ""
-            raise TryAgain(
-                f"{answer.asked} answered {answer.status}{said}, but the look-up does not find {about.words}",
-                status=answer.status,
+            raise answer.already_there or TryAgain(
+                f"{answer.asked} answered {answer.status}, but the look-up does not find {about.words}"
             )
-        return Standing(hit.id, hit.found, made=not answer.already_there)
+        return Standing(hit.id, hit.found, made=answer.already_there is None)
 
     def _written(self, thing: Thing, call: Call, answer: Answer, about: Subject) -> Standing | None:
         """What was written, by its answer; None where only a look-up can tell. Raises Rejected."""
