@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
-from connectors.erp.rest.bodies import as_json, filled, path_of, query_of
+from connectors.erp.rest.bodies import json_of, path_of, query_of
 from connectors.erp.rest.names import Names
 from connectors.erp.rest.pointer import value_or_none
 from connectors.erp.rest.settings import Call, LookUp, Read, Request, RestSettings, Step
@@ -54,7 +54,7 @@ class Server:
         """
         path = path_of(ctx, request, names, place)
         query = query_of(ctx, request, names, place)
-        body = None if request.body is None else as_json(filled(ctx, request.body, names, f"{place}.body"))
+        body = None if request.body is None else await json_of(ctx, request.body, names, f"{place}.body")
         response = await ctx.http.request(
             request.method,
             self._url(path, query),
