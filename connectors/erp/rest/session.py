@@ -83,7 +83,7 @@ class RestSession(Session):
         about = _about_order(order, ids)
         if record is None:
             standing = await self._made(thing, about)
-            record = self._record(standing.id, standing.found)
+            record = await self._as_told(standing)
             if standing.made:
                 return Written(record, fingerprint, remarks=self._remarks(order, standing.found))
         if thing.update is None:
@@ -281,6 +281,14 @@ class RestSession(Session):
         if record.id not in self._found and self._orders().read is not None:
             await self._reread(record.id)
         return self._found.get(record.id)
+
+    async def _as_told(self, standing: Standing) -> Record:
+        """The order just made; read back where the answer has no number of it."""
+        thing = self._orders()
+        told = any(_line(value_or_none(standing.found, pointer)) for pointer in thing.number)
+        if thing.read is None or told or not thing.number:
+            return self._record(standing.id, standing.found)
+        return await self._reread(standing.id) or self._record(standing.id, standing.found)
 
     def _record(self, found_id: str, found: Any) -> Record:
         thing = self._orders()
