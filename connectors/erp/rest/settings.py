@@ -172,7 +172,7 @@ class Thing(Connector.Settings):
         if self.look_up is None and self.create is None:
             raise ValueError("needs a look_up, a create or both")
         if self.create is not None and self.create.already_there and self.look_up is None:
-            raise ValueError("create.already_there needs a look_up, which gives what is there")
+            raise ValueError("already_there needs a look_up, which gives what is there")
         return self
 
     @property
