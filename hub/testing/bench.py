@@ -18,7 +18,7 @@ import httpx
 from hub.client import Guard, connect, open_client
 from hub.clock import new_id, system_time
 from hub.connector import Context, Effect, EntityEffects, Event, Receipt
-from hub.language import compile_template, names_for
+from hub.language import compile_template, evaluated, names_for
 from hub.litekart import Litekart
 from hub.stores import NoClient
 
@@ -94,6 +94,7 @@ class Bench:
             effects=self.effects,
             entity_effects=self.entity_effects,
             render=functools.partial(_render, event, self.fetched),
+            evaluate=functools.partial(_evaluate, event, self.fetched),
             log=self.log,
             now=self.now,
             litekart=self.litekart,
@@ -150,3 +151,7 @@ async def open_bench(
 
 def _render(event: Event, fetched: Mapping[str, Any], template: str, *, html: bool = False, **more: Any) -> str:
     return compile_template(template, html=html).render(names_for(event, public_url=None, fetched=fetched) | more)
+
+
+def _evaluate(event: Event, fetched: Mapping[str, Any], template: str, **more: Any) -> Any:
+    return evaluated(template, names_for(event, public_url=None, fetched=fetched) | more)
