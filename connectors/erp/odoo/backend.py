@@ -81,9 +81,9 @@ class OdooBackend(Backend):
         self._skus = (settings.shipping_sku, settings.discount_sku, settings.tax_sku)
 
     async def session(self, ctx: Context) -> Session:
-        return OdooSession(await self._talk(ctx))
+        return OdooSession(await self.talk(ctx))
 
-    async def _talk(self, ctx: Context) -> Talk:
+    async def talk(self, ctx: Context) -> Talk:
         """What was learned of the server more than ten minutes ago is asked for anew."""
         server, now = self._server, ctx.now()
         if server.kept_at is None or now - server.kept_at > KEPT_FOR:
@@ -97,4 +97,4 @@ class OdooBackend(Backend):
     async def check(self, ctx: Context) -> str:
         # What was mended a moment ago is to be seen now.
         self._server.forget()
-        return await check(await self._talk(ctx), ctx.now(), self._skus)
+        return await check(await self.talk(ctx), ctx.now(), self._skus)

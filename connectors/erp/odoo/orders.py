@@ -31,7 +31,7 @@ STATES: Mapping[str, State] = {
     "draft": "draft", "sent": "draft", "sale": "confirmed", "done": "confirmed", "cancel": "cancelled",
 }  # fmt: skip
 HEAD = ["name", "state", "amount_total", "amount_tax", "amount_untaxed", "currency_id", "partner_id"]
-LINE = ["name", "product_id", "product_uom_qty", "price_unit"]
+LINE = ["sequence", "name", "product_id", "product_uom_qty", "price_unit"]
 # What Odoo does not let change once an order is confirmed, though it be the same value.
 SETTLED = {"pricelist_id/.id", "date_order"}
 UNLOCK = "unlock it in Odoo (or cancel it there by hand), then replay"

@@ -37,7 +37,13 @@ class Talk:
     async def load(self, model: str, row: Row, several: str = "", lines: Sequence[Row] = ()) -> int:
         """Make or change a record, with its lines in the column `several`, by external id: all or nothing."""
         fields, data = table(row, several, lines)
-        return loaded(await self.line.call(model, "load", fields=fields, data=data))[0]
+        answer = await self.line.call(model, "load", fields=fields, data=data)
+        try:
+            return loaded(answer)[0]
+        except Refused as refused:
+            # A right that is missing is told as if the row were wrong.
+            self.line.server.forget()
+            raise await self.line.right_or_rule(refused, model, "create", "write") from None
 
     async def find(self, external_id: str) -> int | None:
         """The record that has it, without the rights of an administrator; uses up no number of a sequence."""

@@ -76,7 +76,7 @@ class Line:
         try:
             answer = await self._send(model, method, ids, {**named, "context": context})
         except Denied as denied:
-            raise await self._right_or_rule(denied, model, OPERATIONS.get(method, "write")) from None
+            raise await self.right_or_rule(denied, model, OPERATIONS.get(method, "write")) from None
         except (Refused, Missing, HoldRoute):
             # Perhaps a field or a price list is no longer there: the next attempt asks anew.
             self.server.forget()
@@ -163,16 +163,18 @@ class Line:
         except ValueError:
             raise not_odoo(response, self.server.worked) from None
 
-    async def _right_or_rule(self, denied: Denied, model: str, operation: str) -> Refused | HoldRoute:
-        """A missing right stops all deliveries; a rule keeps but one record away."""
-        try:
-            lacking = not await self.may(model, operation)
-        except Denied:
-            lacking = True
-        if not lacking:
-            return denied
-        who = self.server.settings.login or "the key's user"
-        return HoldRoute(f"{who} may not {DOING[operation]} {model}: {denied.reason}", status=denied.status)
+    async def right_or_rule(self, refused: Refused, model: str, *operations: str) -> Refused | HoldRoute:
+        """A missing right stops all deliveries; a rule, or what is wrong with one record, only this one."""
+        for operation in operations:
+            try:
+                lacking = not await self.may(model, operation)
+            except Denied:
+                lacking = True
+            if lacking:
+                who = self.server.settings.login or "the key's user"
+                told = f"{who} may not {DOING[operation]} {model}: {refused.reason}"
+                return HoldRoute(told, status=refused.status)
+        return refused
 
 
 def _major(document: Any, member: str) -> int:
