@@ -4,8 +4,9 @@ What is there is looked up before anything is made, and what the ERP says is the
 crash between writing and recording finds what was made. An order goes in one request, with all its rows or none.
 """
 
+import asyncio
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -21,6 +22,8 @@ from hub.connector import Context, Rejected, TryAgain
 
 LONGEST_ID = 200
 LONGEST_NUMBER = 100
+SIDE_BY_SIDE = 4
+"""Products of one order that are looked up at a time: a long order would not be done within an attempt."""
 
 
 @dataclass(frozen=True)
@@ -193,9 +196,11 @@ class RestSession(Session):
             ids["customer"] = standing.id
             ids |= {name: value_or_none(standing.found, pointer) for name, pointer in customer.also.items()}
         if self._settings.product is not None:
-            for product in _products_of(order):
-                standing = await self._upserted(_left_as_it_is(self._settings.product), self._product(product))
-                ids["products"][product.key] = standing.id
+            thing, products = _left_as_it_is(self._settings.product), list(_products_of(order))
+            for start in range(0, len(products), SIDE_BY_SIDE):
+                some = products[start : start + SIDE_BY_SIDE]
+                standings = await _all([self._upserted(thing, self._product(product)) for product in some])
+                ids["products"] |= {one.key: it.id for one, it in zip(some, standings, strict=True)}
         return ids
 
     async def _upserted(self, thing: Thing, about: Subject) -> Standing:
@@ -378,6 +383,15 @@ class RestSession(Session):
         path = path_of(self._ctx, call, {**names, "omit": OMIT}, place)
         rows = json.loads(await self._body(call.body, names, f"{place}.body"))
         return [Write(f"{call.method} {path}", rows, (what,))]
+
+
+async def _all(work: Sequence[Coroutine[Any, Any, Standing]]) -> list[Standing]:
+    """What they give, once each is done; the first error flies as it is."""
+    done = await asyncio.gather(*work, return_exceptions=True)
+    for one in done:
+        if isinstance(one, BaseException):
+            raise one
+    return [one for one in done if isinstance(one, Standing)]
 
 
 def _left_as_it_is(thing: Thing) -> Thing:

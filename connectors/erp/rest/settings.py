@@ -65,7 +65,7 @@ def _path(path: str) -> Template:
     if not path.startswith("/"):
         raise ValueError("starts with /")
     fixed = "".join(EXPRESSION.split(path)[::2])
-    if any(mark in fixed for mark in "?#%\\{}"):
+    if set("?#%\\{}") & set(fixed):
         raise ValueError("holds {{ expressions }} and plain text, written as it reads: no ?, #, % (see `query`)")
     return Template(path)
 

@@ -1,17 +1,20 @@
 """The backend for any JSON REST API: over real HTTP on loopback, against servers that answer well or badly."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from connectors.erp import Erp
 from connectors.erp.backend import Session
 from connectors.erp.records import Record
 from connectors.erp.rest.pointer import Astray, checked, value_at
+from connectors.erp.rest.settings import Call, LookUp, OrderThing, RestSettings, Step
 from hub.config import load_config
 from hub.connector import Context, HoldRoute, Rejected, TryAgain
 from hub.errors import ConfigError, Outcome
@@ -19,7 +22,7 @@ from hub.outcome import outcome_of
 from hub.testing import Answer, Bench, HttpSink, Received, event_of, open_bench, sample
 from tests.config_files import STORES
 from tests.connectors.erp.erpnext import ErpNext
-from tests.connectors.erp.recipes import PAID, an_order, backend_of, recipe
+from tests.connectors.erp.recipes import PAID, RECIPES, an_order, backend_of, recipe
 
 TOKEN = "rest-canary-token"
 PLAIN = {"confirm": "never", "notes": False}
@@ -298,7 +301,7 @@ async def test_a_search_that_finds_more_and_what_was_kept() -> None:
         assert await session.find_order(ORDER, "7") == Record("7", "S7", "draft", "open")
         bench.counterpart.answer(Answer(201, b""), json_answer(both))
         assert (await session.write_order(ORDER, None, None)).record.id == "7"
-        bench.counterpart.answer(json_answer({"id": 9, "total": 12.5}, 201))
+        bench.counterpart.answer(json_answer({"id": 9, "no": "S9", "total": 12.5}, 201))
         made = await session.write_order(ORDER, None, None)
         assert made.remarks == ("its total is 12.5 in the ERP and 66.50 in the store",)
         kept = await session.write_order(an_order("1", quantity=9), made.record, made.fingerprint)
@@ -307,6 +310,29 @@ async def test_a_search_that_finds_more_and_what_was_kept() -> None:
         )  # fmt: skip
         with pytest.raises(Rejected, match=r"rest\.cancel is not set"):
             await session.cancel(made.record)
+
+
+async def test_only_what_is_needed_is_sent() -> None:
+    """An order changes its customer and no product; a product's own event does; what is so already is left so."""
+    look_up, update = {"path": "/found"}, {"method": "PATCH", "path": "/{{ ids.customer | default(ids.product) }}"}
+    thing = {"look_up": look_up, "update": {**update, "body": {}}}
+    async with open_bench(HttpSink(default=json_answer({"id": 5}))) as bench:
+        steps = [{"path": "/never", "when": 'record.number == ""'}, {"path": "/{{ ids.order }}/ok", "body": {}}]
+        order = {"create": PUT, "state": {"at": "/state", "confirmed": ["ok"]}}
+        session = await session_of(bench, customer=thing, product=thing, order=order, confirm=steps)
+
+        def sent() -> list[str]:
+            return [f"{request.method} {request.path.removeprefix('/api')}" for request in bench.counterpart.received]
+
+        made = await session.write_order(ORDER, None, None)
+        assert sent() == ["GET /found", "PATCH /5", *["GET /found"] * 3, "PUT /orders/ord_1"]
+        confirmed = await session.confirm(made.record)
+        assert await session.confirm(confirmed) == confirmed
+        assert sent()[6:] == ["POST /5/ok"]
+        first = await session.write_products([ORDER.lines[0].product], None)
+        again = await session.write_products([ORDER.lines[0].product], first.fingerprint)
+        assert (first.changed, again.changed) == (True, False)
+        assert sent()[7:] == ["GET /found", "PATCH /5", "GET /found"]
 
 
 async def test_ids_learned_later_do_not_change_the_fingerprint() -> None:
@@ -402,6 +428,28 @@ def test_pointers_as_rfc_6901_has_them(pointer: str, value: Any) -> None:
             find()
     else:
         assert find() == (document if value is ... else value)
+
+
+async def test_the_guides_first_settings_write_an_order() -> None:
+    page = (RECIPES.parent / "erp.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    settings = yaml.safe_load(block)
+    async with open_bench(HttpSink(default=json_answer({"data": {"id": "C-1"}}))) as bench:
+        settings["rest"]["url"] = bench.url
+        session = await backend_of(settings).session(context(bench))
+        assert (await session.write_order(ORDER, None, None)).record.id == "C-1"
+        asked, sent = bench.counterpart.received
+    assert asked.path == "/customers?email=asha_1%40example.com"
+    assert sent.path == "/orders/ord_1"
+    assert sent.json()["lines"][0] == {"sku": "KET-1", "quantity": 2, "price": 29.5}
+    assert sent.json()["customer"] == "C-1"
+    assert "comment" not in sent.json()
+
+
+def test_the_guide_names_every_setting() -> None:
+    page = (RECIPES.parent / "erp.md").read_text()
+    names = {name for model in (RestSettings, OrderThing, LookUp, Call, Step) for name in model.model_fields}
+    assert {name for name in names if f"`{name}" not in page} == set()
 
 
 def test_the_recipes_order_makes_its_total() -> None:
