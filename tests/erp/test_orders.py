@@ -49,7 +49,7 @@ async def test_an_order_through_its_life_ends_right_in_odoo(odoo: Odoo, more: di
         again = await changed(desk, order, line_items=fewer, total=98.39)
         assert isinstance(again, Receipt), again
         found = await desk.sales_order(order["id"])
-        assert rows(found)[0] == ("Thing LIFE-KET", 3, Decimal("88.50"))
+        assert ("Thing LIFE-KET", 3, Decimal("88.50")) in rows(found)
         assert ("Thing LIFE-SPO", 0, Decimal("0.00")) in rows(found)
         assert cents(found["amount_total"]) == Decimal("98.39")
 
