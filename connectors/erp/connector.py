@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 from connectors.erp.backend import Backend
-from connectors.erp.odoo.backend import Odoo
+from connectors.erp.odoo.backend import OdooBackend
 from connectors.erp.records import Write
 from connectors.erp.rest.backend import RestBackend
 from connectors.erp.settings import Settings as ErpSettings
@@ -53,7 +53,7 @@ class Erp(Connector):
 
 def _backend(settings: ErpSettings) -> Backend:
     if settings.odoo is not None:
-        return Odoo(settings.odoo)
+        return OdooBackend(settings.odoo, settings)
     if settings.rest is not None:
         return RestBackend(settings.rest, settings)
     raise HoldRoute("settings name no ERP")

@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 
 from tests.erp.odoo import Odoo, open_odoo
-from tests.erp.packages import Lacking
+from tests.erp.packages import Lacking, home
 from tests.erp.recording import Recorder, recording
 from tests.erp.serving import Erp
 from tests.erp.tryton import Tryton, open_tryton
@@ -77,7 +77,7 @@ def record(request: pytest.FixtureRequest) -> Recording:
     anew = request.config.getoption("--record")
 
     def before(name: str, erp: Erp, more: Mapping[str, str] | None = None) -> AbstractAsyncContextManager[Recorder]:
-        stands_for = {erp.key: "recorded-key", erp.url: "http://erp.test", **(more or {})}
+        stands_for = {erp.key: "recorded-key", erp.url: "http://erp.test", str(home()): "/erp", **(more or {})}
         return recording(name, erp.url, stands_for, anew=anew)
 
     return before

@@ -75,7 +75,7 @@ async def find_address(talk: Talk, partner: Partner, address: Address | None, ki
     if partner.id is None:
         return None, row
     family = ["|", ["id", "=", partner.id], "&", ["parent_id", "=", partner.id], ["type", "in", [kind, "other"]]]
-    known = await talk.line.call("res.partner", "search_read", domain=family, fields=READ, order="id")
+    known = await talk.every("res.partner", family, READ)
     same = [one["id"] for one in known if _lives_at(one, address, where, partner)]
     own = [one for one in same if one == partner.id]
     return (own or same or [None])[0], row
