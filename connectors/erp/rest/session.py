@@ -18,7 +18,7 @@ from connectors.erp.rest.names import OMIT, Names, plain
 from connectors.erp.rest.pointer import Astray, value_at, value_or_none
 from connectors.erp.rest.server import Answer, Server
 from connectors.erp.rest.settings import Call, LookUp, OrderThing, Step, Thing
-from hub.connector import Context, Rejected, TryAgain
+from hub.connector import Context, Rejected, Skip, TryAgain
 
 LONGEST_ID = 200
 LONGEST_NUMBER = 100
@@ -169,13 +169,13 @@ class RestSession(Session):
 
     def _orders(self) -> OrderThing:
         if self._settings.order is None:
-            raise Rejected("rest.order is not set: no orders are written")
+            raise Skip("rest.order is not set: no orders are written")
         return self._settings.order
 
     def _thing(self, action: str) -> Thing:
         thing: Thing | None = getattr(self._settings, action)
         if thing is None:
-            raise Rejected(f"rest.{action} is not set: no {action}s are written")
+            raise Skip(f"rest.{action} is not set: no {action}s are written")
         return thing
 
     def _customer(self, customer: Customer) -> Subject:

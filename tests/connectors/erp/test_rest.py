@@ -5,8 +5,9 @@ import re
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import httpx
 import pytest
 import yaml
 
@@ -16,10 +17,11 @@ from connectors.erp.records import Record
 from connectors.erp.rest.pointer import Astray, checked, value_at
 from connectors.erp.rest.settings import Call, LookUp, OrderThing, RestSettings, Step
 from hub.config import load_config
-from hub.connector import Context, HoldRoute, Rejected, TryAgain
+from hub.connector import Context, HoldRoute, Rejected, Skip, TryAgain
 from hub.errors import ConfigError, Outcome
+from hub.litekart import Litekart
 from hub.outcome import outcome_of
-from hub.testing import Answer, Bench, HttpSink, Received, event_of, open_bench, sample
+from hub.testing import Answer, Bench, ConnectorTests, HttpSink, Received, event_of, open_bench, sample
 from tests.config_files import STORES
 from tests.connectors.erp.erpnext import ErpNext
 from tests.connectors.erp.recipes import PAID, RECIPES, an_order, backend_of, recipe
@@ -431,7 +433,7 @@ def test_pointers_as_rfc_6901_has_them(pointer: str, value: Any) -> None:
 
 
 async def test_the_guides_first_settings_write_an_order() -> None:
-    page = (RECIPES.parent / "erp.md").read_text()
+    page = (RECIPES.parent / "erp.md").read_text().partition("## Any REST ERP")[2]
     (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     settings = yaml.safe_load(block)
     async with open_bench(HttpSink(default=json_answer({"data": {"id": "C-1"}}))) as bench:
@@ -454,3 +456,53 @@ def test_the_guide_names_every_setting() -> None:
 
 def test_the_recipes_order_makes_its_total() -> None:
     assert ORDER.amount == Decimal("66.50")
+
+
+STORED = {
+    "id": "ord_1", "orderNo": "1042", "currency": "USD", "total": 59, "email": "asha@example.com", "firstName": "Asha",
+    "sku": "KET-1", "name": "Kettle",
+    "items": [{"id": "itm_1", "productId": "prd_1", "sku": "KET-1", "name": "Kettle", "quantity": 2, "price": 29.5}],
+}  # fmt: skip
+
+
+class StoreAndErp(HttpSink):
+    """A store that has whatever it is asked for, and an ERP that takes it."""
+
+    async def respond(self, request: Received) -> Answer:
+        return json_answer({**STORED, "id": request.path.partition("?")[0].rsplit("/", 1)[-1]})
+
+
+class TestErpOverRest(ConnectorTests):
+    """The kit, with a counterpart that is the store and the ERP at once."""
+
+    connector_class = Erp
+    outcomes: ClassVar[dict[str, type[Outcome]]] = {"404": Rejected}
+
+    def settings(self, url: str) -> dict[str, Any]:
+        create = {"method": "PUT", "body": {}}
+        customer = {"create": {**create, "path": "/erp/customers/{{ customer.key }}"}}
+        product = {"create": {**create, "path": "/erp/products/{{ product.key }}"}}
+        order = {"create": {**PUT, "path": "/erp/{{ order.id }}"}}
+        headers = {"X-Second": "rest-canary-header"}
+        check = {"path": "/erp/check"}
+        things = {"customer": customer, "product": product, "order": order}
+        return rest(url=url, headers=headers, check=check, idempotency_header="Idempotency-Key", **things)
+
+    def counterpart(self) -> HttpSink:
+        return StoreAndErp()
+
+    def litekart(self, url: str, http: httpx.AsyncClient) -> Litekart:
+        return Litekart("store-canary-key", url, profile="v2", http=http, retries=0)
+
+    def is_message(self, request: Received) -> bool:
+        return request.path.startswith("/erp/ord_")
+
+    async def test_a_replay_finds_the_effect_and_sends_nothing(self) -> None:
+        """What is done is kept with the order, not with one delivery of an event about it."""
+        async with self._bench() as bench:
+            event = self.event()
+            await self._receipt(bench, event)
+            assert set(bench.entity_effects.kept) == {"id", "number", "rows"}
+            again = await self._outcome(bench, event, attempt=2)
+            assert isinstance(again, Skip)
+            assert len(self.sent(bench.counterpart)) == 1
