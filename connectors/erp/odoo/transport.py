@@ -52,7 +52,7 @@ class Server:
 
     def forget(self) -> None:
         """Ask again for all that was learned: it contradicts what the server says now."""
-        self.version, self.uid, self.kept_at = None, None, None
+        self.version, self.uid = None, None
         self.kept.clear()
 
 
@@ -66,19 +66,24 @@ class Line:
 
     async def call(
         self, model: str, method: str, *, ids: Sequence[int] | None = None, more: Mapping[str, Any] | None = None,
-        **named: Any,
+        expected: str = "", **named: Any,
     ) -> Any:  # fmt: skip
         """The value that the method gives back: of the records `ids`, of the model where that is None.
 
-        `more` is added to the context. Raises Refused, HoldRoute, TryAgain; the HTTP error flies for bare statuses.
+        `more` is added to the context; `expected` is an exception's name that is an answer too. Raises Refused,
+        HoldRoute, TryAgain; the HTTP error flies for bare statuses.
         """
         context = {**self.context, **(more or {})}
         try:
             answer = await self._send(model, method, ids, {**named, "context": context})
         except Denied as denied:
             raise await self.right_or_rule(denied, model, OPERATIONS.get(method, "write")) from None
-        except (Refused, Missing, HoldRoute):
-            # Perhaps a field or a price list is no longer there: the next attempt asks anew.
+        except Refused as refused:
+            if refused.name != expected:
+                # Perhaps a field or a price list is no longer there: the next attempt asks anew.
+                self.server.kept.clear()
+            raise
+        except (Missing, HoldRoute):
             self.server.forget()
             raise
         self.server.worked = True
