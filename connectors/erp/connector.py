@@ -18,6 +18,8 @@ class Erp(Connector):
     """Keeps customers, products and sales orders in an ERP as the store has them: Odoo, or any with a REST API."""
 
     reads_state = True
+    # Many ERPs answer a write with the whole record, an order with all its rows.
+    max_answer = 4 * 1024 * 1024
     route_defaults: ClassVar[dict[str, Any]] = {"ordered": True, "timeout": "60s", "concurrency": 4}
 
     class Settings(ErpSettings):

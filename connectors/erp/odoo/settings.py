@@ -40,6 +40,10 @@ class OdooSettings(Connector.Settings):
     api_key: Annotated[Secret, Field(description="Of a user of its own: Preferences, Account Security, New API Key.")]
     login: Annotated[str | None, Field(description="That user's login; needed before Odoo 19.")] = None
     database: Annotated[str | None, Field(description="Where the server has several, or before Odoo 19.")] = None
+    protocol: Annotated[
+        Literal["auto", "json-rpc"],
+        Field(description="auto: JSON-2 where the server has it; json-rpc: the older way, which needs `login` too."),
+    ] = "auto"
     company: Annotated[str | None, Field(description="The company's name, where there are several.")] = None
     customers: Annotated[
         Literal["email", "own"],

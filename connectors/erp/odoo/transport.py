@@ -106,14 +106,17 @@ class Line:
     async def user(self) -> int:
         """The id of the key's user."""
         if self.server.uid is None:
-            if await self.version() >= JSON2_SINCE:
+            if await self._by_json2():
                 self.server.uid = (await self.call("res.users", "context_get"))["uid"]
             else:
                 self.server.uid = await self._logged_in()
         return self.server.uid or 0
 
+    async def _by_json2(self) -> bool:
+        return await self.version() >= JSON2_SINCE and self.server.settings.protocol == "auto"
+
     async def _send(self, model: str, method: str, ids: Sequence[int] | None, named: dict[str, Any]) -> Any:
-        if await self.version() >= JSON2_SINCE:
+        if await self._by_json2():
             body = named if ids is None else {"ids": list(ids), **named}
             response = await self.http.post(
                 f"{self.server.settings.url}/json/2/{model}/{method}", json=body, headers=self._headers()
