@@ -106,17 +106,18 @@ class Line:
     async def user(self) -> int:
         """The id of the key's user."""
         if self.server.uid is None:
-            if await self._by_json2():
+            if await self.by_json2():
                 self.server.uid = (await self.call("res.users", "context_get"))["uid"]
             else:
                 self.server.uid = await self._logged_in()
         return self.server.uid or 0
 
-    async def _by_json2(self) -> bool:
+    async def by_json2(self) -> bool:
+        """Whether it is spoken to by JSON-2."""
         return await self.version() >= JSON2_SINCE and self.server.settings.protocol == "auto"
 
     async def _send(self, model: str, method: str, ids: Sequence[int] | None, named: dict[str, Any]) -> Any:
-        if await self._by_json2():
+        if await self.by_json2():
             body = named if ids is None else {"ids": list(ids), **named}
             response = await self.http.post(
                 f"{self.server.settings.url}/json/2/{model}/{method}", json=body, headers=self._headers()
@@ -137,7 +138,7 @@ class Line:
     async def _logged_in(self) -> int:
         settings = self.server.settings
         if not settings.login or not settings.database:
-            raise HoldRoute(f"Odoo {self.server.version} is older than 19: it needs `login` and `database`")
+            raise HoldRoute(f"Odoo {self.server.version} by JSON-RPC needs `login` and `database`")
         named = [settings.database, settings.login, settings.api_key.reveal(), {}]
         try:
             uid = await self._rpc("common", "authenticate", named)
