@@ -101,7 +101,9 @@ async def life_of_an_order(url: str, key: str) -> str:
         session = await odoo.session()
         assert await session.find_order(ORDER, None) is None
         planned = await session.plan_order(ORDER, None)
-        assert [write.target for write in planned].count("product.product") == 3
+        targets = [write.target for write in planned]
+        # The customer, and where the gift goes: the invoice goes where the customer lives.
+        assert [targets.count(model) for model in ("product.product", "res.partner", "sale.order")] == [3, 2, 1]
         made = await session.write_order(ORDER, None, None)
         assert (made.changed, made.record.state, made.remarks) == (True, "draft", ())
         # What a crash left unrecorded is found, and the same rows change nothing.

@@ -65,15 +65,17 @@ async def standing(talk: Talk, order_id: int) -> Standing | None:
 
 
 async def needed(talk: Talk, record: Record) -> Standing:
-    """The order that was found a moment ago. Raises Rejected where it is gone."""
+    """The order that was found a moment ago. Raises TryAgain where it is gone: the next attempt finds none."""
     found = await standing(talk, int(record.id))
     if found is None:
-        raise Rejected(f"{record.number} was deleted in Odoo: replay to have it made again")
+        raise TryAgain(f"{record.number} was deleted in Odoo meanwhile")
     return found
 
 
 async def find_order(talk: Talk, order: Order, known: str | None) -> Record | None:
     """By the kept id, else by external id."""
+    # What was once written there is reason enough not to take a silent server for a wrong address.
+    talk.line.server.worked |= known is not None
     found = await standing(talk, int(known)) if known and known.isdecimal() else None
     if found is None and (made := await talk.find(external(talk.store, "order", order.id))) is not None:
         found = await standing(talk, made)
