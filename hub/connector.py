@@ -254,6 +254,9 @@ class Connector(ABC):
     route_defaults: ClassVar[Mapping[str, Any]] = {}
     """What a route of this connector has where the config says nothing: `{"ordered": True, "timeout": "60s"}`."""
 
+    max_answer: ClassVar[int] = 65536
+    """Bytes of an answer that `ctx.http` reads; a longer one is cut, and `response.extensions["cut"]` tells."""
+
     settings: Settings
 
     def __init__(self, settings: Settings) -> None:

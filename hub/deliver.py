@@ -113,7 +113,8 @@ def open_line(hub: Hub, name: str) -> Line:
     """The route of that name, ready to deliver."""
     route = hub.config.routes[name]
     guard = Guard(hub.config.network.allow)
-    client = open_client(guard, timeout=route.timeout.total_seconds())
+    most = route.connector_class.max_answer
+    client = open_client(guard, timeout=route.timeout.total_seconds(), max_answer=most)
     return Line(name, route, route.connector_class(route.settings), guard, client)
 
 

@@ -61,7 +61,7 @@ async def check_route(config: Config, name: str, route: Route) -> str:
     asked = route.connector_class(route.settings)
     event = event_of(sample("order.placed"), next(iter(route.stores or config.stores)))
     async with (
-        open_client(guard, timeout=timeout) as http,
+        open_client(guard, timeout=timeout, max_answer=asked.max_answer) as http,
         open_client(guard, timeout=timeout, max_answer=MAX_ANSWER) as asking,
         asyncio.timeout(timeout),
     ):

@@ -28,6 +28,8 @@ Dir::State "{folder}/state";
 Dir::State::status "/var/lib/dpkg/status";
 Dir::Cache "{folder}/cache";
 APT::Sandbox::User "root";
+APT::Update::Error-Mode "any";
+Acquire::Retries "3";
 """
 
 

@@ -6,6 +6,7 @@ say so when a recording no longer is what a real ERP was asked.
 """
 
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -29,6 +30,8 @@ STALE = 599
 OF_ONE_CONNECTION = {
     "accept-encoding", "connection", "content-encoding", "content-length", "host", "keep-alive", "transfer-encoding",
 }  # fmt: skip
+# In tracebacks, of whichever machine.
+FOLDERS = re.compile(r'File (\\?")[^"\\\n]*/')
 ANSWERS_WITHIN = 120.0
 
 
@@ -75,9 +78,10 @@ def read(name: str, folder: Path = RECORDED) -> list[Exchange]:
 
 
 def write(name: str, exchanges: list[Exchange], folder: Path = RECORDED) -> None:
+    """One line for each exchange."""
     folder.mkdir(exist_ok=True)
-    text = json.dumps([asdict(one) for one in exchanges], ensure_ascii=False, indent=1)
-    file_of(name, folder).write_text(text + "\n")
+    lines = ",\n".join(json.dumps(asdict(one), ensure_ascii=False) for one in exchanges)
+    file_of(name, folder).write_text(f"[\n{lines}\n]\n")
 
 
 def stale(name: str, why: str) -> str:
@@ -171,7 +175,7 @@ class Recorder:
     def _told(self, text: str) -> str:
         for real, other in self.stands_for.items():
             text = text.replace(real, other)
-        return text
+        return FOLDERS.sub(r"File \1", text)
 
 
 def path_of(request: Request) -> str:

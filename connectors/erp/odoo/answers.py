@@ -5,6 +5,7 @@ member holds a traceback of the server and is never read.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +42,7 @@ REFUSALS = {"UserError", "ValidationError", "RedirectWarning", "UnprocessableEnt
 CLIENT_MISTAKES = ("builtins.", "psycopg2.", "werkzeug.exceptions.")
 GONE = {"MissingError"}
 NOTHING = object()
+TOLD = re.compile(r'"(?P<key>name|message)":\s*(?P<value>"(?:[^"\\]|\\.)*")')
 
 
 class Refused(Rejected):
@@ -53,6 +55,10 @@ class Refused(Rejected):
 
 class Denied(Refused):
     """The user lacks a right, or a rule keeps a record from it: which of the two, only another question tells."""
+
+
+class TooLong(TryAgain):
+    """The answer went beyond what this client takes. Of a read, less can be asked for."""
 
 
 class Missing(TryAgain):
@@ -68,14 +74,14 @@ def of_json2(response: httpx.Response, worked: bool) -> Any:
         return document
     if isinstance(document, dict) and "name" in document:
         raise outcome_of(str(document["name"]), document.get("message"), response.status_code)
-    raise not_odoo(response, worked)
+    raise _cut_open(response, response.status_code) or not_odoo(response, worked)
 
 
 def of_rpc(response: httpx.Response, worked: bool) -> Any:
     """The `result` of a JSON-RPC answer, None where it has none; `error.code` says nothing and is not read."""
     document = _document(response)
     if not response.is_success or not isinstance(document, dict):
-        raise not_odoo(response, worked)
+        raise _cut_open(response, None) or not_odoo(response, worked)
     if (error := document.get("error")) is None:
         return document.get("result")
     data = error.get("data") if isinstance(error, dict) else None
@@ -99,6 +105,18 @@ def outcome_of(name: str, message: object, status: int | None = None) -> HoldRou
     if short in REFUSALS or name.startswith(CLIENT_MISTAKES) or (status is not None and 400 <= status < 500):
         return Refused(said, name=name, status=status)
     return TryAgain(said, status=status, destination=True)
+
+
+def _cut_open(response: httpx.Response, status: int | None) -> HoldRoute | Rejected | TryAgain | None:
+    """What an answer means of which only the beginning was taken: an exception's name and words stand there."""
+    if not response.extensions.get("cut"):
+        return None
+    text = response.content.decode("utf-8", "replace")
+    begun = text.partition('"data":')[2] if status is None and '"error":' in text[:100] else text
+    told = {one["key"]: json.loads(one["value"], strict=False) for one in reversed([*TOLD.finditer(begun)])}
+    if status == 200 or "name" not in told or "message" not in told:
+        return TooLong("Odoo's answer is longer than what is taken of one", status=status)
+    return outcome_of(told["name"], told["message"], status)
 
 
 def not_odoo(response: httpx.Response, worked: bool) -> HoldRoute | TryAgain:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from connectors.erp.backend import Backend, Session
 from connectors.erp.odoo import orders, plans
+from connectors.erp.odoo.check import check
 from connectors.erp.odoo.known import company
 from connectors.erp.odoo.partners import ensure_partner
 from connectors.erp.odoo.products import changes_of, find_products, make_product, own_id
@@ -12,6 +13,7 @@ from connectors.erp.odoo.settings import OdooSettings
 from connectors.erp.odoo.talk import Talk
 from connectors.erp.odoo.transport import KEPT_FOR, Line, Server
 from connectors.erp.records import Customer, Note, Order, Product, Record, Write, Written
+from connectors.erp.settings import Settings
 from hub.connector import Context, Skip
 
 
@@ -71,11 +73,12 @@ class OdooSession(Session):
         return await plans.plan_products(self._talk, products)
 
 
-class Odoo(Backend):
+class OdooBackend(Backend):
     """An Odoo server under one route's settings."""
 
-    def __init__(self, settings: OdooSettings) -> None:
-        self._server = Server(settings)
+    def __init__(self, odoo: OdooSettings, settings: Settings) -> None:
+        self._server = Server(odoo)
+        self._skus = (settings.shipping_sku, settings.discount_sku, settings.tax_sku)
 
     async def session(self, ctx: Context) -> Session:
         return OdooSession(await self.talk(ctx))
@@ -92,4 +95,6 @@ class Odoo(Backend):
         return Talk(line, ctx.store, ctx.render)
 
     async def check(self, ctx: Context) -> str:
-        return "…"
+        # What was mended a moment ago is to be seen now.
+        self._server.forget()
+        return await check(await self.talk(ctx), ctx.now(), self._skus)

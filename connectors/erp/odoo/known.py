@@ -1,15 +1,30 @@
 """What is looked up in Odoo once and kept for a while: columns, the company, currencies, price lists, countries."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from connectors.erp.odoo.answers import Denied, Refused
 from connectors.erp.odoo.transport import Line
 from connectors.erp.records import Address
 from hub.connector import HoldRoute
 
 Columns = Mapping[str, Mapping[str, Any]]
-ASKED = ["type", "required", "readonly", "selection", "relation", "digits"]
+MODELS = {
+    "order": "sale.order",
+    "line": "sale.order.line",
+    "customer": "res.partner",
+    "address": "res.partner",
+    "product": "product.product",
+}
+"""What each of the settings' `fields` adds columns to."""
+USED = {
+    "sale.order": ["state", "locked", "pricelist_id"],
+    "sale.order.line": ["tax_ids", "tax_id", "discount"],
+    "res.partner": ["customer_rank"],
+    "product.product": ["type", "is_storable"],
+}
+ASKED = ["type", "required", "selection", "digits"]
 
 
 @dataclass(frozen=True)
@@ -36,14 +51,26 @@ async def _kept(line: Line, key: tuple[str, ...], ask: Callable[[], Awaitable[An
 
 
 async def columns(line: Line, model: str) -> Columns:
-    """The columns of a model with their type: versions differ in them, and apps add to them."""
+    """Those columns of a model that are of use here, with their type: versions differ in them, and apps add to them."""
 
     async def ask() -> Columns:
-        found: Columns = await line.call(model, "fields_get", attributes=ASKED)
+        wanted = [*USED[model], *_added(line, model)]
+        try:
+            # All of them would be more than an answer may hold: that of time zones alone is a list of hundreds.
+            found: Columns = await line.call(model, "fields_get", allfields=wanted, attributes=ASKED)
+        except Denied:
+            raise
+        except Refused:
+            raise HoldRoute(f"this Odoo has no {model}: install the app Sales") from None
         return found
 
     found: Columns = await _kept(line, ("columns", model), ask)
     return found
+
+
+def _added(line: Line, model: str) -> Iterator[str]:
+    for kind in (kind for kind, of in MODELS.items() if of == model):
+        yield from (name.partition("/")[0] for name in getattr(line.server.settings.fields, kind))
 
 
 async def company(line: Line) -> Company:
@@ -72,7 +99,7 @@ async def pricelist(line: Line, currency: str) -> int | None:
     """
     home = await company(line)
     named = line.server.settings.pricelists.get(currency)
-    needed = (await columns(line, "sale.order"))["pricelist_id"].get("required", False)
+    needed = (await columns(line, "sale.order")).get("pricelist_id", {}).get("required", False)
     if currency in ("", home.currency) and named is None and not needed:
         return None
 

@@ -23,7 +23,7 @@ from connectors.erp.odoo.rows import (
 )
 from connectors.erp.odoo.talk import Talk
 from connectors.erp.records import Address, Note, Order, Record, State, Written
-from hub.connector import Rejected
+from hub.connector import Rejected, TryAgain
 
 MODEL = "sale.order"
 LINES = "sale.order.line"
@@ -31,7 +31,7 @@ STATES: Mapping[str, State] = {
     "draft": "draft", "sent": "draft", "sale": "confirmed", "done": "confirmed", "cancel": "cancelled",
 }  # fmt: skip
 HEAD = ["name", "state", "amount_total", "amount_tax", "amount_untaxed", "currency_id", "partner_id"]
-LINE = ["name", "product_id", "product_uom_qty", "price_unit", "discount"]
+LINE = ["sequence", "name", "product_id", "product_uom_qty", "price_unit"]
 # What Odoo does not let change once an order is confirmed, though it be the same value.
 SETTLED = {"pricelist_id/.id", "date_order"}
 UNLOCK = "unlock it in Odoo (or cancel it there by hand), then replay"
@@ -65,15 +65,17 @@ async def standing(talk: Talk, order_id: int) -> Standing | None:
 
 
 async def needed(talk: Talk, record: Record) -> Standing:
-    """The order that was found a moment ago. Raises Rejected where it is gone."""
+    """The order that was found a moment ago. Raises TryAgain where it is gone: the next attempt finds none."""
     found = await standing(talk, int(record.id))
     if found is None:
-        raise Rejected(f"{record.number} was deleted in Odoo: replay to have it made again")
+        raise TryAgain(f"{record.number} was deleted in Odoo meanwhile")
     return found
 
 
 async def find_order(talk: Talk, order: Order, known: str | None) -> Record | None:
     """By the kept id, else by external id."""
+    # What was once written there is reason enough not to take a silent server for a wrong address.
+    talk.line.server.worked |= known is not None
     found = await standing(talk, int(known)) if known and known.isdecimal() else None
     if found is None and (made := await talk.find(external(talk.store, "order", order.id))) is not None:
         found = await standing(talk, made)
@@ -92,41 +94,48 @@ async def fingerprint(talk: Talk, order: Order) -> str:
 
 async def write_order(talk: Talk, order: Order, record: Record | None, last: str | None) -> Written:
     """See `Session.write_order`."""
-    mark = await fingerprint(talk, order)
-    if record is not None and mark == last:
-        return Written(record, mark, changed=False)
+    shape = await fingerprint(talk, order)
+    if record is not None and shape == last:
+        return Written(record, shape, changed=False)
     before = await needed(talk, record) if record else None
     if before is not None and before.record.state == "cancelled":
-        return Written(before.record, mark, False, (f"{before.record.number} is cancelled in Odoo and stays so",))
-    price_list = await pricelist(talk.line, order.currency)
+        return Written(before.record, shape, False, (f"{before.record.number} is cancelled in Odoo and stays so",))
     await _fits(talk, order, before)
-    head, lines = await rows_of(talk, order, await _references(talk, order, price_list))
-    if before is not None and before.record.state == "confirmed":
-        head = {name: value for name, value in head.items() if name not in SETTLED}
-    gone = await removed_lines(talk, order, before) if before else {}
-    rows = [*lines, *(removed_row(list(lines[0]), key, one) for key, one in gone.items())] if lines else []
-    made = await talk.load(MODEL, head, "order_line", rows)
-    if before is not None and before.record.state == "draft" and gone:
-        await talk.line.call(LINES, "unlink", ids=[one["id"] for one in gone.values()])
+    price_list = await pricelist(talk.line, order.currency)
+    references = await _references(talk, order, price_list)
+    made = await _written(talk, order, references, before)
     after = await standing(talk, made)
     if after is None:
-        raise Rejected("the order was deleted in Odoo as soon as it was written")
-    return Written(after.record, mark, True, tuple(await _remarks(talk, order, after)))
+        raise TryAgain("the order was deleted in Odoo as soon as it was written")
+    return Written(after.record, shape, True, tuple(await _remarks(talk, order, after)))
+
+
+async def _written(talk: Talk, order: Order, references: References, before: Standing | None) -> int:
+    """Its id. What the store no longer has is written as nothing in the same transaction, and then taken away where
+    Odoo lets it be."""
+    head, lines = await rows_of(talk, order, references)
+    if before is None:
+        return await talk.load(MODEL, head, "order_line", lines)
+    if before.record.state == "confirmed":
+        head = {name: value for name, value in head.items() if name not in SETTLED}
+    gone = await removed_lines(talk, order, before)
+    named = list(lines[0]) if lines else None
+    rows = [*lines, *(removed_row(key, one, named) for key, one in gone.items())]
+    made = await talk.load(MODEL, head, "order_line", rows)
+    if before.record.state == "draft" and gone:
+        await talk.line.call(LINES, "unlink", ids=[one["id"] for one in gone.values()])
+    return made
 
 
 async def removed_lines(talk: Talk, order: Order, before: Standing) -> dict[str, Mapping[str, Any]]:
     """Lines written for this order that are no longer in the store, by external id; the merchant's own stay."""
-    found = await talk.line.call(LINES, "search_read", domain=[["order_id", "=", before.id]], fields=LINE)
-    ids = await talk.external_ids(LINES, [one["id"] for one in found])
-    prefix = line_prefix(talk.store, order.id)
-    present = {line_id(talk.store, order, line) for line in order.lines}
-    return {
-        key: one
-        for one in found
-        if (key := ids[one["id"]]).startswith(prefix)
-        and key not in present
-        and (one["product_uom_qty"] or before.record.state == "draft")
-    }
+    lines = await talk.line.call(LINES, "search", domain=[["order_id", "=", before.id]])
+    prefix, present = line_prefix(talk.store, order.id), {line_id(talk.store, order, line) for line in order.lines}
+    known = await talk.external_ids(LINES, lines)
+    gone = {one: key for one, key in known.items() if key.startswith(prefix) and key not in present}
+    found = await talk.every(LINES, [["id", "in", list(gone)]], LINE) if gone else []
+    draft = before.record.state == "draft"
+    return {gone[one["id"]]: one for one in found if draft or one["product_uom_qty"]}
 
 
 async def confirm(talk: Talk, record: Record) -> Record:

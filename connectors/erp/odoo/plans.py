@@ -102,8 +102,6 @@ def _line_changes(name: str, now: Mapping[str, Any] | None, row: Row) -> Iterato
 
 async def _lines(talk: Talk, before: Standing, wanted: Sequence[str]) -> dict[str, Mapping[str, Any]]:
     """The order's lines by external id."""
-    found = await talk.line.call(
-        LINES, "search_read", domain=[["order_id", "=", before.id]], fields=sorted({"name", *wanted} - {"id"})
-    )
+    found = await talk.every(LINES, [["order_id", "=", before.id]], sorted({"name", *wanted} - {"id"}))
     ids = await talk.external_ids(LINES, [one["id"] for one in found])
     return {ids[one["id"]]: one for one in found}

@@ -11,7 +11,7 @@ from connectors.erp.records import Product
 from connectors.messages import clean
 from hub.connector import Rejected
 
-READ = ["display_name", "default_code", "barcode", "product_tmpl_id"]
+READ = ["display_name", "default_code", "barcode"]
 SHOWN = 60
 MOST_NAMED = 10
 
@@ -118,7 +118,7 @@ async def _hits(talk: Talk, products: Sequence[Product]) -> dict[tuple[str, str]
     hits: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for column, values in wanted.items():
         domain = [[column, "in", sorted(values)]]
-        found = await talk.line.call("product.product", "search_read", domain=domain, fields=READ) if values else []
+        found = await talk.every("product.product", domain, READ) if values else []
         for one in found:
             hits.setdefault((column, one[column]), []).append(one)
     return hits

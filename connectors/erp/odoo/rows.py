@@ -145,16 +145,17 @@ def table(head: Row, several: str = "", lines: Sequence[Row] = ()) -> tuple[list
     return fields, [(first if place == 0 else [""] * len(head)) + list(row.values()) for place, row in enumerate(lines)]
 
 
-def removed_row(columns: Sequence[str], external_id: str, standing: Mapping[str, Any]) -> Row:
-    """A line that the store no longer has, as it stands in Odoo: nothing of it is sold."""
+def removed_row(external_id: str, standing: Mapping[str, Any], columns: Sequence[str] | None) -> Row:
+    """A line that the store no longer has: nothing of it is sold. `columns`: those of the other rows, if any."""
     row = {
         "id": external_id,
+        "sequence": str(standing["sequence"]),
         "product_id/.id": str(standing["product_id"][0]) if standing["product_id"] else "",
         "name": str(standing["name"]),
         "product_uom_qty": "0",
         "price_unit": str(standing["price_unit"]),
     }
-    return {column: row.get(column, "") for column in columns}
+    return {column: row.get(column, "") for column in columns or row}
 
 
 def customer_row(customer: Customer, place: Place, added: Added) -> Row:

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
-from connectors.erp.rest.bodies import as_json, filled, path_of, query_of
+from connectors.erp.rest.bodies import json_of, path_of, query_of
 from connectors.erp.rest.names import Names
 from connectors.erp.rest.pointer import value_or_none
 from connectors.erp.rest.settings import Call, LookUp, Read, Request, RestSettings, Step
@@ -30,13 +30,14 @@ TAG = re.compile(r"<[^<>]{1,500}>")
 @dataclass(frozen=True)
 class Answer:
     """What was answered: `document` is None where there was no content; `nothing`: a status that says that there is
-    none; `already_there`: one that says that it was written before. `asked` reads `POST /orders`."""
+    none; `already_there`: one that says that it was written before, and what it means if that is not so. `asked` reads
+    `POST /orders`."""
 
     asked: str
     status: int
     document: Any = None
     nothing: bool = False
-    already_there: bool = False
+    already_there: Exception | None = None
     text: str = ""
 
 
@@ -53,7 +54,7 @@ class Server:
         """
         path = path_of(ctx, request, names, place)
         query = query_of(ctx, request, names, place)
-        body = None if request.body is None else as_json(filled(ctx, request.body, names, f"{place}.body"))
+        body = None if request.body is None else await json_of(ctx, request.body, names, f"{place}.body")
         response = await ctx.http.request(
             request.method,
             self._url(path, query),
@@ -97,7 +98,7 @@ class Server:
         if isinstance(request, LookUp | Read) and status in request.nothing:
             return Answer(asked, status, nothing=True)
         if isinstance(request, Call) and status in request.already_there:
-            return Answer(asked, status, already_there=True, text=self._words(response))
+            return Answer(asked, status, already_there=self._failure(response, asked))
         done = request.done if isinstance(request, Call | Step) else range(200, 300)
         if status not in done:
             raise self._failure(response, asked)

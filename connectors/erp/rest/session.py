@@ -4,23 +4,26 @@ What is there is looked up before anything is made, and what the ERP says is the
 crash between writing and recording finds what was made. An order goes in one request, with all its rows or none.
 """
 
+import asyncio
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from connectors.erp.backend import Session
 from connectors.erp.records import Customer, Note, Order, Product, Record, State, Write, Written
-from connectors.erp.rest.bodies import as_json, evaluated, filled, fingerprint_of, path_of
+from connectors.erp.rest.bodies import evaluated, fingerprint_of, json_of, path_of
 from connectors.erp.rest.names import OMIT, Names, plain
 from connectors.erp.rest.pointer import Astray, value_at, value_or_none
 from connectors.erp.rest.server import Answer, Server
 from connectors.erp.rest.settings import Call, LookUp, OrderThing, Step, Thing
-from hub.connector import Context, Rejected, TryAgain
+from hub.connector import Context, Rejected, Skip, TryAgain
 
 LONGEST_ID = 200
 LONGEST_NUMBER = 100
+SIDE_BY_SIDE = 4
+"""Products of one order that are looked up at a time: a long order would not be done within an attempt."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,14 @@ class RestSession(Session):
         return None if hit is None else self._record(hit.id, hit.found)
 
     async def write_order(self, order: Order, record: Record | None, last: str | None) -> Written:
-        thing, fingerprint = self._orders(), self._order_fingerprint(order)
+        thing, fingerprint = self._orders(), await self._order_fingerprint(order)
         if record is not None and fingerprint == last:
             return Written(record, fingerprint, changed=False)
         ids = await self._ids_for(order)
         about = _about_order(order, ids)
         if record is None:
             standing = await self._made(thing, about)
-            record = self._record(standing.id, standing.found)
+            record = await self._as_told(standing)
             if standing.made:
                 return Written(record, fingerprint, remarks=self._remarks(order, standing.found))
         if thing.update is None:
@@ -122,7 +125,7 @@ class RestSession(Session):
 
     async def write_customer(self, customer: Customer, last: str | None) -> Written:
         thing, about = self._thing("customer"), self._customer(customer)
-        fingerprint = fingerprint_of(self._prints(thing, about))
+        fingerprint = fingerprint_of(await self._print(thing, about))
         if fingerprint == last and thing.look_up is not None:
             hit = await self._hit(thing, about)
             if hit is not None:
@@ -134,7 +137,7 @@ class RestSession(Session):
         thing, about = self._thing("product"), [self._product(product) for product in products]
         if not about:
             raise Rejected("there is no product to write")
-        fingerprint = fingerprint_of(*(self._prints(thing, one) for one in about))
+        fingerprint = fingerprint_of(*[await self._print(thing, one) for one in about])
         if fingerprint == last and thing.look_up is not None:
             hits = [await self._hit(thing, one) for one in about]
             if hits[0] is not None and None not in hits:
@@ -155,7 +158,7 @@ class RestSession(Session):
                 )
         about = _about_order(order, ids)
         found = None if record is None else Standing(record.id, await self._found_of(record))
-        return [*writes, *self._plan(thing, about, found)]
+        return [*writes, *await self._plan(thing, about, found)]
 
     async def plan_customer(self, customer: Customer) -> list[Write]:
         return await self._planned(self._thing("customer"), self._customer(customer), {}, "")
@@ -166,13 +169,13 @@ class RestSession(Session):
 
     def _orders(self) -> OrderThing:
         if self._settings.order is None:
-            raise Rejected("rest.order is not set: no orders are written")
+            raise Skip("rest.order is not set: no orders are written")
         return self._settings.order
 
     def _thing(self, action: str) -> Thing:
         thing: Thing | None = getattr(self._settings, action)
         if thing is None:
-            raise Rejected(f"rest.{action} is not set: no {action}s are written")
+            raise Skip(f"rest.{action} is not set: no {action}s are written")
         return thing
 
     def _customer(self, customer: Customer) -> Subject:
@@ -193,9 +196,11 @@ class RestSession(Session):
             ids["customer"] = standing.id
             ids |= {name: value_or_none(standing.found, pointer) for name, pointer in customer.also.items()}
         if self._settings.product is not None:
-            for product in _products_of(order):
-                standing = await self._upserted(_left_as_it_is(self._settings.product), self._product(product))
-                ids["products"][product.key] = standing.id
+            thing, products = _left_as_it_is(self._settings.product), list(_products_of(order))
+            for start in range(0, len(products), SIDE_BY_SIDE):
+                some = products[start : start + SIDE_BY_SIDE]
+                standings = await _all([self._upserted(thing, self._product(product)) for product in some])
+                ids["products"] |= {one.key: it.id for one, it in zip(some, standings, strict=True)}
         return ids
 
     async def _upserted(self, thing: Thing, about: Subject) -> Standing:
@@ -229,18 +234,16 @@ class RestSession(Session):
         if thing.create is None:
             raise Rejected(f"{about.words} is not in the ERP, and rest.{about.action}.create is not set: make it there")
         answer = await self._send(thing.create, about.names, f"{about.action}.create", about.idempotency)
-        if not answer.already_there:
+        if answer.already_there is None:
             standing = self._written(thing, thing.create, answer, about)
             if standing is not None:
                 return standing
         hit = await self._hit(thing, about)
         if hit is None:
-            said = f": {answer.text}" if answer.text else ""
-            raise TryAgain(
-                f"{answer.asked} answered {answer.status}{said}, but the look-up does not find {about.words}",
-                status=answer.status,
+            raise answer.already_there or TryAgain(
+                f"{answer.asked} answered {answer.status}, but the look-up does not find {about.words}"
             )
-        return Standing(hit.id, hit.found, made=not answer.already_there)
+        return Standing(hit.id, hit.found, made=answer.already_there is None)
 
     def _written(self, thing: Thing, call: Call, answer: Answer, about: Subject) -> Standing | None:
         """What was written, by its answer; None where only a look-up can tell. Raises Rejected."""
@@ -283,6 +286,14 @@ class RestSession(Session):
         if record.id not in self._found and self._orders().read is not None:
             await self._reread(record.id)
         return self._found.get(record.id)
+
+    async def _as_told(self, standing: Standing) -> Record:
+        """The order just made; read back where the answer has no number of it."""
+        thing = self._orders()
+        told = any(_line(value_or_none(standing.found, pointer)) for pointer in thing.number)
+        if thing.read is None or told or not thing.number:
+            return self._record(standing.id, standing.found)
+        return await self._reread(standing.id) or self._record(standing.id, standing.found)
 
     def _record(self, found_id: str, found: Any) -> Record:
         thing = self._orders()
@@ -340,29 +351,27 @@ class RestSession(Session):
         products = {product.key: f"the id of {product.sku or product.name}" for product in _products_of(order)}
         return {**also, "customer": "the customer's id", "products": products}
 
-    def _order_fingerprint(self, order: Order) -> str:
+    async def _order_fingerprint(self, order: Order) -> str:
         """Over the order's and its customer's values; ids are words in it, so that learning them changes nothing."""
-        customer = self._settings.customer
-        return fingerprint_of(
-            self._prints(self._orders(), _about_order(order, self._unknown_ids(order))),
-            None if customer is None else self._prints(customer, self._customer(order.customer)),
-        )
+        prints = [await self._print(self._orders(), _about_order(order, self._unknown_ids(order)))]
+        if self._settings.customer is not None:
+            prints.append(await self._print(self._settings.customer, self._customer(order.customer)))
+        return fingerprint_of(*prints)
 
-    def _prints(self, thing: Thing, about: Subject) -> Any:
-        if thing.create is None:
-            return about.names
-        return self._body(thing.create, about.names, f"rest.{about.action}.create")
+    async def _print(self, thing: Thing, about: Subject) -> str:
+        tree = about.names if thing.create is None else thing.create.body
+        return await self._body(tree, about.names, f"rest.{about.action}.create.body")
 
-    def _body(self, call: Call, names: Names, place: str) -> Any:
-        return filled(self._ctx, call.body, {**names, "omit": OMIT}, f"{place}.body")
+    async def _body(self, tree: Any, names: Names, place: str) -> str:
+        return await json_of(self._ctx, tree, {**names, "omit": OMIT}, place)
 
     async def _planned(self, thing: Thing, about: Subject, ids: dict[str, Any], name: str) -> list[Write]:
         hit = await self._hit(thing, about)
         if hit is not None:
             ids[name] = hit.id
-        return self._plan(thing, about, hit)
+        return await self._plan(thing, about, hit)
 
-    def _plan(self, thing: Thing, about: Subject, hit: Standing | None) -> list[Write]:
+    async def _plan(self, thing: Thing, about: Subject, hit: Standing | None) -> list[Write]:
         call, names, what = thing.create, about.names, "new"
         if hit is not None:
             call, names, what = thing.update, _with_id(about, hit), "update"
@@ -372,8 +381,17 @@ class RestSession(Session):
             return []
         place = f"rest.{about.action}.{'create' if hit is None else 'update'}"
         path = path_of(self._ctx, call, {**names, "omit": OMIT}, place)
-        rows = json.loads(as_json(self._body(call, names, place)))
+        rows = json.loads(await self._body(call.body, names, f"{place}.body"))
         return [Write(f"{call.method} {path}", rows, (what,))]
+
+
+async def _all(work: Sequence[Coroutine[Any, Any, Standing]]) -> list[Standing]:
+    """What they give, once each is done; the first error flies as it is."""
+    done = await asyncio.gather(*work, return_exceptions=True)
+    for one in done:
+        if isinstance(one, BaseException):
+            raise one
+    return [one for one in done if isinstance(one, Standing)]
 
 
 def _left_as_it_is(thing: Thing) -> Thing:

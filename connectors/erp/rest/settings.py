@@ -65,7 +65,7 @@ def _path(path: str) -> Template:
     if not path.startswith("/"):
         raise ValueError("starts with /")
     fixed = "".join(EXPRESSION.split(path)[::2])
-    if any(mark in fixed for mark in "?#%\\{}"):
+    if set("?#%\\{}") & set(fixed):
         raise ValueError("holds {{ expressions }} and plain text, written as it reads: no ?, #, % (see `query`)")
     return Template(path)
 
@@ -172,7 +172,7 @@ class Thing(Connector.Settings):
         if self.look_up is None and self.create is None:
             raise ValueError("needs a look_up, a create or both")
         if self.create is not None and self.create.already_there and self.look_up is None:
-            raise ValueError("create.already_there needs a look_up, which gives what is there")
+            raise ValueError("already_there needs a look_up, which gives what is there")
         return self
 
     @property
