@@ -366,6 +366,17 @@ class Route(Section):
         None, description="Routes that are told of this one's trouble; null for those that all alerts go to."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _as_its_connector_has_it(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or not isinstance(value.get("connector"), str):
+            return value
+        try:
+            return {**find_connector(value["connector"]).route_defaults, **value}
+        except ConfigError:
+            # Told at the setting itself.
+            return value
+
     @field_validator("connector")
     @classmethod
     def _known(cls, name: str) -> str:

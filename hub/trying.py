@@ -13,7 +13,7 @@ from hub.clock import new_id, system_time
 from hub.config import Config, Route
 from hub.connector import Context, Effect, Event
 from hub.errors import CommandError, HubError, LitekartError
-from hub.language import compile_template, names_for
+from hub.language import compile_template, evaluated, names_for
 from hub.litekart import MAX_ANSWER
 from hub.outcome import is_fault, outcome_of
 from hub.routing import judged_text
@@ -61,7 +61,7 @@ async def check_route(config: Config, name: str, route: Route) -> str:
     asked = route.connector_class(route.settings)
     event = event_of(sample("order.placed"), next(iter(route.stores or config.stores)))
     async with (
-        open_client(guard, timeout=timeout) as http,
+        open_client(guard, timeout=timeout, max_answer=asked.max_answer) as http,
         open_client(guard, timeout=timeout, max_answer=MAX_ANSWER) as asking,
         asyncio.timeout(timeout),
     ):
@@ -76,6 +76,7 @@ async def check_route(config: Config, name: str, route: Route) -> str:
             effects=NoEffects(),
             entity_effects=NoEffects(),
             render=partial(render, config, event),
+            evaluate=partial(evaluate, config, event),
             log=structlog.get_logger(),
             now=system_time,
             litekart=made(config, event.store, asking, who=f"route:{name}"),
@@ -122,3 +123,7 @@ async def why_not(client: Any, store: str) -> str | None:
 def render(config: Config, event: Event, template: str, *, html: bool = False, **more: Any) -> str:
     names = names_for(event, public_url=config.server.public_url)
     return compile_template(template, html=html).render({**names, **more})
+
+
+def evaluate(config: Config, event: Event, template: str, **more: Any) -> Any:
+    return evaluated(template, {**names_for(event, public_url=config.server.public_url), **more})
