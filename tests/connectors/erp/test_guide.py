@@ -22,10 +22,10 @@ def test_the_guides_route_loads(tmp_path: Path) -> None:
     path.write_text(STORE + route)
     config = load_config(path, {"ODOO_API_KEY": "canary-key-of-odoo"})
     found = config.routes["odoo"]
-    assert (found.ordered, found.timeout, found.concurrency) == (True, 60, 4)
+    assert (found.ordered, found.timeout.total_seconds(), found.concurrency) == (True, 60, 4)
     path.write_text(STORE + route + "    ordered: false\n    timeout: 90s\n")
     changed = load_config(path, {"ODOO_API_KEY": "canary-key-of-odoo"}).routes["odoo"]
-    assert (changed.ordered, changed.timeout, changed.concurrency) == (False, 90, 4)
+    assert (changed.ordered, changed.timeout.total_seconds(), changed.concurrency) == (False, 90, 4)
 
 
 def test_its_tables_name_every_setting_of_all_erps_and_of_odoo() -> None:
