@@ -16,7 +16,7 @@ import httpx
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hub.config import load_config
+from hub.config import Config, load_config
 from hub.process import Caller, local_hub
 from hub.testing.store import API_KEY, StoreApi
 from tests.erp.odoo import Odoo
@@ -26,6 +26,8 @@ from tests.servers import eventually, free_port
 
 # A busy machine, an Odoo that starts again, a breaker that tries every thirty seconds.
 PATIENCE = 300.0
+# Each look costs the hub that is looked at.
+LOOK_EVERY = 0.25
 PLENTY = 1_000_000
 WAITS = ["500ms", "1s", "2s", "2s", "4s", "4s", "8s", "8s", "15s", "15s", "30s"]
 ORDERS = ["order.*", "payment.completed"]
@@ -69,6 +71,7 @@ class Merchant:
     port: int = field(default_factory=free_port)
     config: Path = Path()
     caller: Caller | None = None
+    _loaded: Config | None = None
 
     def configure(self, routes: Json, rate: int = PLENTY, **more: Any) -> Path:
         """Write the config of its hub. The store is not polled: what is asked of it the deliveries ask."""
@@ -88,7 +91,8 @@ class Merchant:
         """What the running hub answers to a command's question."""
         if self.caller is not None:
             return await self.caller(operation, arguments)
-        async with local_hub(load_config(self.config)) as caller:
+        self._loaded = self._loaded or load_config(self.config)
+        async with local_hub(self._loaded) as caller:
             return await caller(operation, arguments)
 
     async def route(self, name: str = "erp") -> Json:
@@ -109,7 +113,10 @@ class Merchant:
             nonlocal last
             last = await self.ask("status")
             left = [one["pending"] + one["held"] for one in last["routes"].values()]
-            return not last["waiting_for_fan_out"] and not any(left)
+            if not last["waiting_for_fan_out"] and not any(left):
+                return True
+            await asyncio.sleep(LOOK_EVERY)
+            return False
 
         try:
             await eventually(nothing_left, patience)
