@@ -48,7 +48,7 @@ def erp_route(url: str, key: str, odoo: Json | None = None, **more: Any) -> Json
     """A route that carries orders into the Odoo at `url`; `odoo`: more of those settings."""
     settings = {"odoo": {"url": url, "api_key": key} | (odoo or {})}
     base = {
-        "connector": "connectors.erp:Erp",
+        "connector": "erp",
         "events": ORDERS,
         "timeout": "60s",
         "retry": {"schedule": WAITS},
