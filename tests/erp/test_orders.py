@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hub.connector import HoldRoute, Receipt, Rejected, Skip
-from hub.errors import ServerError
+from hub.errors import ServerError, TemplateError
 from tests.erp.desk import Desk, cents, open_desk, rows
 from tests.erp.odoo import Odoo
 
@@ -248,3 +248,9 @@ async def test_check_says_who_and_where_and_what_is_missing(odoo: Odoo) -> None:
         told = await desk.erp.check(context)
         assert "Odoo 19" in told
         assert "the store's orders can be read" in told
+    async with open_desk(odoo, {"fields": {"line": {"name": "{{ line.nme }}"}}}) as desk:
+        told = await desk.erp.check(desk.context(desk.event("order.placed", "ord_1")))
+        assert "with a made-up order in INR: fields.line.name: no field nme" in told
+        order = await desk.place(("WRONG-1", 1, "10"), total=10, shipping=0)
+        with pytest.raises(TemplateError, match=r"fields\.line\.name: no field nme"):
+            await desk.deliver("order.placed", order["id"])
