@@ -89,7 +89,7 @@ async def find_address(talk: Talk, partner: Partner, address: Address | None, ki
     if address is None or not any(address_parts(address)):
         return partner.id, {}
     where = await place(talk.line, address)
-    row = address_row(address, where, kind, partner.name, await talk.added("address"))
+    row = address_row(address, where, partner.name, await talk.added("address"))
     row = {"id": external(talk.store, f"address_{partner.id or 0}", kind, address_key(address)), **row}
     if partner.id is None or partner.standing is None:
         home = address_columns(address, where) | {"name": address.name or partner.name}

@@ -176,9 +176,10 @@ def customer_row(customer: Customer, place: Place, added: Added) -> Row:
     return added.over(row, customer=plain(customer, added))
 
 
-def address_row(address: Address, place: Place, kind: str, fallback: str, added: Added) -> Row:
+def address_row(address: Address, place: Place, fallback: str, added: Added) -> Row:
     """A contact's delivery or invoice address, without its external id: without e-mail, which is the contact's own."""
-    row = {"type": kind, "name": address.name or fallback, "phone": address.phone}
+    # Not of the type `delivery` or `invoice`: Odoo would offer it for orders that the merchant makes by hand.
+    row = {"type": "other", "name": address.name or fallback, "phone": address.phone}
     row |= address_columns(address, place)
     return added.over(row, address=plain(address, added))
 
