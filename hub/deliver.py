@@ -21,6 +21,7 @@ from hub.fetching import SHARE, Fetched, admin_link, fetch, ids_of, judge
 from hub.language import compile_template, names_for
 from hub.models import harmless
 from hub.outcome import FAULT, is_fault, outcome_of
+from hub.reorders import NoReorders
 from hub.runtime import Hub
 from hub.schedule import after_result, settle, stopped_until
 from hub.store.claims import Claim
@@ -155,6 +156,7 @@ def context_of(
         connect=partial(connect, line.guard, timeout=line.timeout),
         effects=KeptEffects(hub, key, delivery.id, fresh=attempt == 1),
         entity_effects=KeptEffects(hub, scope, delivery.id),
+        reorders=NoReorders(),
         render=renderer(hub, event, fetched),
         # Bound at its first use: few connectors have something to say.
         log=structlog.get_logger(route=line.name, delivery=delivery.id),

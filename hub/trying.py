@@ -16,6 +16,7 @@ from hub.errors import CommandError, HubError, LitekartError
 from hub.language import compile_template, names_for
 from hub.litekart import MAX_ANSWER
 from hub.outcome import is_fault, outcome_of
+from hub.reorders import NoReorders
 from hub.routing import judged_text
 from hub.stores import TIMEOUT, key_missing, made, with_remedy
 from hub.testing.samples import event_of, sample
@@ -75,6 +76,7 @@ async def check_route(config: Config, name: str, route: Route) -> str:
             connect=partial(connect, guard, timeout=timeout),
             effects=NoEffects(),
             entity_effects=NoEffects(),
+            reorders=NoReorders(),
             render=partial(render, config, event),
             log=structlog.get_logger(),
             now=system_time,
