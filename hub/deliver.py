@@ -15,7 +15,7 @@ from sqlalchemy import Row
 
 from hub.client import Exchange, Guard, connect, exchange, open_client
 from hub.config import RESERVED_STORE, Route
-from hub.connector import Connector, Context, Effect, EntityEffects, Event, Receipt, Released
+from hub.connector import REORDER_DUE, Connector, Context, Effect, EntityEffects, Event, Receipt, Released
 from hub.errors import NotNow, Outcome, Rejected, TryAgain, Unavailable
 from hub.fetching import SHARE, Fetched, admin_link, fetch, ids_of, judge
 from hub.language import compile_template, names_for
@@ -233,10 +233,10 @@ def asked_after(event: Event, delivery: Row[Any] | Any) -> datetime:
 async def fetched_for(hub: Hub, line: Line, delivery: Row[Any] | Any, event: Event, since: datetime) -> Fetched:
     """What the route fetches for the event. Raises the outcome that a condition on it has, or a TemplateError.
 
-    What a person sent or released is not judged, as nowhere.
+    What a person sent or released is not judged, as nowhere; nor is an order, which names no object of the store.
     """
     route = line.route
-    if not route.fetches or event.store == RESERVED_STORE:
+    if not route.fetches or event.store == RESERVED_STORE or event.type == REORDER_DUE:
         return NOTHING
     client = client_of(hub, event.store, who=f"route:{line.name}")
     # No part of the attempt's record, which shows what was said to the destination.

@@ -63,7 +63,7 @@ async def test_one_is_approved_another_dropped_and_what_was_sent_is_closed(lab: 
         page = await browser.get(line)
         assert f"as PO-{acme.id[-6:]}" in page.text
         assert "12 × KET-2 sent" in page.text
-        assert "1 times seen" in page.text
+        assert "seen once" in page.text
         page = await browser.submit(page, f"{line}/close", why="received")
         assert "by asha: received" in page.text
         assert page.all("form", action=f"{line}/close") == []
