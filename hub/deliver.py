@@ -18,16 +18,16 @@ from hub.config import RESERVED_STORE, Route
 from hub.connector import REORDER_DUE, Connector, Context, Effect, EntityEffects, Event, Receipt, Released
 from hub.errors import NotNow, Outcome, Rejected, TryAgain, Unavailable
 from hub.fetching import SHARE, Fetched, admin_link, fetch, ids_of, judge
-from hub.language import compile_template, names_for
+from hub.language import compile_template, evaluated, names_for
 from hub.models import harmless
-from hub.outcome import FAULT, is_fault, outcome_of
+from hub.outcome import FAULT, is_fault
 from hub.reorders import KeptReorders
 from hub.runtime import Hub, patiently
 from hub.schedule import after_result, settle, stopped_until
 from hub.store.claims import Claim
 from hub.store.effects import NewEffect, entity_scope, get_effect, put_effects
 from hub.store.records import Finished, record
-from hub.stores import client_of
+from hub.stores import client_of, outcome_at
 
 LONGEST_REASON = 2_000
 NOTHING = Fetched()
@@ -112,7 +112,8 @@ def open_line(hub: Hub, name: str) -> Line:
     """The route of that name, ready to deliver."""
     route = hub.config.routes[name]
     guard = Guard(hub.config.network.allow)
-    client = open_client(guard, timeout=route.timeout.total_seconds())
+    most = route.connector_class.max_answer
+    client = open_client(guard, timeout=route.timeout.total_seconds(), max_answer=most)
     return Line(name, route, route.connector_class(route.settings), guard, client)
 
 
@@ -144,6 +145,7 @@ def context_of(
     if delivery.released_at is not None:
         released = Released(delivery.released_by, delivery.released_at)
     scope = entity_scope(delivery.store, line.name, delivery.entity, delivery.id)
+    render, evaluate = renderers(hub, event, fetched)
     return Context(
         route=line.name,
         store=delivery.store,
@@ -155,7 +157,8 @@ def context_of(
         effects=KeptEffects(hub, key, delivery.id, fresh=attempt == 1),
         entity_effects=KeptEffects(hub, scope, delivery.id),
         reorders=KeptReorders(hub, delivery.store, line.name, delivery.event_id),
-        render=renderer(hub, event, fetched),
+        render=render,
+        evaluate=evaluate,
         # Bound at its first use: few connectors have something to say.
         log=structlog.get_logger(route=line.name, delivery=delivery.id),
         now=hub.now,
@@ -167,18 +170,25 @@ def context_of(
     )
 
 
-def renderer(hub: Hub, event: Event, fetched: Fetched) -> Callable[..., str]:
-    """`render(template, *, html=False, **more)` with the event's names; they are read at the first use."""
+def renderers(hub: Hub, event: Event, fetched: Fetched) -> tuple[Callable[..., str], Callable[..., Any]]:
+    """`render(template, *, html=False, **more)` and `evaluate(template, **more)` with the event's names; they are
+    read at the first use."""
     names: Mapping[str, Any] = {}
 
-    def render(template: str, *, html: bool = False, **more: Any) -> str:
+    def with_names(more: Mapping[str, Any]) -> dict[str, Any]:
         nonlocal names
         names = names or names_for(
             event, public_url=hub.config.server.public_url, fetched=fetched.objects, missing=fetched.missing
         )
-        return compile_template(template, html=html).render({**names, **more})
+        return {**names, **more}
 
-    return render
+    def render(template: str, *, html: bool = False, **more: Any) -> str:
+        return compile_template(template, html=html).render(with_names(more))
+
+    def evaluate(template: str, **more: Any) -> Any:
+        return evaluated(template, with_names(more))
+
+    return render, evaluate
 
 
 async def attempt(hub: Hub, line: Line, claim: Claim, tried: Callable[[], None] = lambda: None) -> str:
@@ -222,7 +232,7 @@ async def _try(hub: Hub, line: Line, claim: Claim, spent: Exchange) -> Receipt |
     except Exception as error:
         if is_fault(error):
             return fault(line, claim, type(error).__name__)
-        return outcome_of(error, hub.now())
+        return outcome_at(error, event.store, hub.now())
 
 
 def asked_after(event: Event, delivery: Row[Any] | Any) -> datetime:
