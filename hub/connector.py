@@ -393,7 +393,10 @@ class Connector(ABC):
         return Preview("no preview", f"{type(self).__name__} does not say what it would send")
 
     async def plan(self, ctx: Context) -> Sequence[ReorderLine] | None:
-        """What it would order now, from the store's present stock, without ordering. None: it orders nothing ever."""
+        """What it would order now, from the store's present stock, without ordering. None: it orders nothing ever.
+
+        A line of the quantity 0 is low and could not be ordered, for its `reason`.
+        """
         return None
 
     async def close(self) -> None:

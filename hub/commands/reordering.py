@@ -84,7 +84,7 @@ def plan(route: Route = None, config: ConfigPath = CONFIG, as_json: AsJson = Fal
                 one["location"],
                 one["quantity"],
                 one["supplier"],
-                one["there"] or "would be ordered",
+                one["there"] or ("would be ordered" if one["quantity"] else "not ordered"),
                 one["reason"],
             )
             for one in found["lines"]
