@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-import orjson
 import structlog
 from sqlalchemy import Connection, Row
 
@@ -26,8 +25,11 @@ from hub.alert_texts import (
     DEAD,
     DISK,
     HELD,
+    OF_ROUTES,
     REFUSAL_CAUSES,
     REFUSED,
+    REORDER_EXPIRED,
+    REORDER_HELD,
     UNKNOWN_STORE,
     UNPOLLED,
     UNREGISTERED,
@@ -35,9 +37,9 @@ from hub.alert_texts import (
     alert_data,
     together,
 )
-from hub.clock import from_micros, new_id, to_micros
+from hub.clock import from_micros, to_micros
 from hub.config import RESERVED_STORE
-from hub.event import Parsed, content_hash
+from hub.receive import own_event
 from hub.routing import alert_routes
 from hub.runtime import Hub
 from hub.store.alerts import (
@@ -105,7 +107,7 @@ def _tell(hub: Hub, connection: Connection, now: datetime) -> tuple[bool, list[S
             forget_alert(connection, step.key)
         else:
             remember(connection, step.key, step.row)
-    mark_told(connection, found)
+    mark_told(connection, now, found)
     told = [step for step in steps if step.tell is not None]
     if told:
         keep_events(connection, now, [_event(hub, now, step) for step in told])
@@ -154,7 +156,7 @@ def _by_matter(found: Iterable[News], told: Collection[Key]) -> dict[Key, News]:
 
 def _heard(hub: Hub, key: Key) -> bool:
     kind, name, _ = key
-    return bool(alert_routes(hub.config, name if kind in {DEAD, HELD, BEHIND} and name else None))
+    return bool(alert_routes(hub.config, name if kind in OF_ROUTES and name else None))
 
 
 def next_step(
@@ -225,8 +227,20 @@ def _news(hub: Hub, now: datetime, found: Found) -> Iterator[News]:
         yield News(UNPOLLED, row.store, "", row.error or NO_REASON, 1, row.failing_since, store=row.store)
     for row in found.unregistered:
         yield News(UNREGISTERED, row.store, "", row.wrong or NO_REASON, 1, row.wrong_since, store=row.store)
+    yield from _reorders(now, found)
     if hub.disk_low is not None:
         yield News(DISK, "", "", hub.disk_low, 1, now)
+
+
+def _reorders(now: datetime, found: Found) -> Iterator[News]:
+    """Orders that wait for a person, each by itself; and what was open for too long."""
+    for row in found.orders:
+        reason = f"order to {row.supplier}: {row.last_error or NO_REASON}"
+        about, since = (f"reorder:{row.id}",), row.told_at or now
+        yield News(REORDER_HELD, row.route, row.id, reason, 1, since, about, 0, (row.delivery_id,), row.store)
+    for row in found.expired:
+        label, how = ("sent", "sent, and never closed since") if row.number else ("unsent", "never sent")
+        yield News(REORDER_EXPIRED, row.route, label, how, 1, now, (f"sku:{row.sku}",), store=row.store)
 
 
 def _refusals(now: datetime, found: Found) -> Iterator[News]:
@@ -246,28 +260,12 @@ def _this_hour(found: Found, now: datetime, key: Key) -> int:
 
 
 def _event(hub: Hub, now: datetime, step: Step) -> NewEvent:
-    """The hub's own event, kept as any other is; its key says which hour of which matter it tells of."""
+    """The hub's own event; its key says which hour of which matter it tells of."""
     kind, name, label = step.key
     assert step.tell is not None
     data = alert_data(step.tell, now, hub.config.dashboard.public_url, summary=step.summary)
-    document = {"event": kind, "data": data, "timestamp": now.isoformat().replace("+00:00", "Z")}
-    body = orjson.dumps(document)
-    parsed = Parsed(kind, _entity(step.tell), to_micros(now), document)
-    once = "\0".join((kind, name, label, str(to_micros(now))))
-    return NewEvent(
-        id=new_id("evt"),
-        store=RESERVED_STORE,
-        type=kind,
-        entity=parsed.entity,
-        dedupe_key=b"a" + hashlib.sha256(once.encode()).digest(),
-        content_hash=content_hash(parsed),
-        body=body,
-        headers="{}",
-        occurred_at=parsed.occurred_at,
-        received_at=parsed.occurred_at,
-        origin=RESERVED_STORE,
-        secret=None,
-    )
+    once = b"a" + hashlib.sha256("\0".join((kind, name, label, str(to_micros(now)))).encode()).digest()
+    return own_event(kind, _entity(step.tell), data, now, once)
 
 
 def _entity(news: News) -> str | None:

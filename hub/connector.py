@@ -7,9 +7,9 @@ docs/connector.md is the guide, `hub.testing.ConnectorTests` the proof.
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
 from typing import Any, ClassVar, Protocol
@@ -35,13 +35,18 @@ from hub.errors import (
 from hub.money import amount_text
 
 __all__ = [
-    "Conflict", "Connector", "Context", "Event", "Hold", "HoldRoute", "LitekartError", "NotFound", "NotNow",
-    "NotOffered", "Preview", "Receipt", "Rejected", "Released", "Secret", "Skip", "Template", "TemplateError",
-    "TryAgain", "ValidationFailed", "amount_text", "answer_text",
+    "REORDER_CLOSES_AFTER", "REORDER_DUE", "REORDER_WINDOW", "Conflict", "Connector", "Context", "Event", "Hold",
+    "HoldRoute", "LitekartError", "NotFound", "NotNow", "NotOffered", "Preview", "Receipt", "Rejected", "Released",
+    "Reorder", "ReorderLine", "ReorderOrder", "Reorders", "Secret", "Skip", "Template", "TemplateError", "TryAgain",
+    "ValidationFailed", "amount_text", "answer_text",
 ]  # fmt: skip
 
 
 SMALLEST_EXPONENT = -400
+REORDER_DUE = "hub.reorder.due"
+"""The type of the event that an order to a supplier is sent by."""
+REORDER_WINDOW = timedelta(minutes=10)
+REORDER_CLOSES_AFTER = timedelta(days=30)
 
 
 class Secret:
@@ -190,6 +195,114 @@ class EntityEffects(Effects, Protocol):
         return found
 
 
+@dataclass(frozen=True)
+class ReorderLine:
+    """What shall be ordered: of a SKU at a location so much from that supplier, and why.
+
+    `location` is the store's id of a warehouse, "" where it has one place; `reason` a sentence (`stock 4 ≤ 10; target
+    60; pack of 12; ordered 60`); `more` plain JSON values of the connector's own (the supplier's SKU, its lead time).
+    """
+
+    sku: str
+    location: str
+    name: str
+    supplier: str
+    quantity: int
+    reason: str
+    stock: int | None = None
+    threshold: int | None = None
+    unit_price: Decimal | None = None
+    currency: str | None = None
+    product_id: str | None = None
+    variant_id: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reorder(ReorderLine):
+    """A line as it is kept. Times are aware, in UTC.
+
+    `state`: `open` (waits for others of its supplier until `due_at`), `ordering` (its order `order_id` is under way),
+    `sent` (under `number`) or `closed` (`why`). `new`: the call that returned it has opened it.
+    """
+
+    id: str
+    route: str
+    state: str
+    opened_at: datetime
+    due_at: datetime
+    order_id: str | None = None
+    number: str | None = None
+    url: str | None = None
+    closed_at: datetime | None = None
+    why: str | None = None
+    new: bool = False
+
+
+@dataclass(frozen=True)
+class ReorderOrder:
+    """One order to one supplier: what a delivery of `hub.reorder.due` is about.
+
+    `id` never changes, so an order's number can be made of it. `lines` are those still to be ordered, or, where
+    `number` is set, those that were sent under it; none where all were dropped or closed.
+    """
+
+    id: str
+    supplier: str
+    currency: str | None
+    lines: tuple[Reorder, ...]
+    opened_at: datetime
+    number: str | None = None
+    url: str | None = None
+
+
+class Reorders(Protocol):
+    """Reorders of the event's store: of a SKU at a location there is one at most that is not closed, on any route.
+
+    Each call returns once what it did is committed.
+    """
+
+    async def open(
+        self,
+        line: ReorderLine,
+        *,
+        window: timedelta = REORDER_WINDOW,
+        close_after: timedelta = REORDER_CLOSES_AFTER,
+    ) -> Reorder:
+        """The one that is not closed yet, as it was opened, or this one (`new`).
+
+        `window` after the first of a supplier and currency, what this route has opened of them becomes one order: a
+        delivery of `hub.reorder.due` along this route. `close_after` that long without another end it is closed.
+        """
+
+    async def current(self, sku: str, location: str) -> Reorder | None:
+        """The one that is not closed, if there is one."""
+
+    async def seen(self, sku: str, location: str, stock: int | None, threshold: int | None) -> None:
+        """Remember what stock was seen, for the chart. It closes nothing."""
+
+    async def close(self, sku: str, location: str, why: str) -> Reorder | None:
+        """Close the one that is not closed, for the reason `why` (`stock 40 > 10`): it, or None if there is none."""
+
+    async def order(self) -> ReorderOrder:
+        """The order that this delivery's event is about. Raises Rejected where it is another event, or route."""
+
+    async def dropped_from(self, ids: Sequence[str], why: str) -> None:
+        """Close these lines of this delivery's order, which turned out to be needless."""
+
+    async def spend(self, most: Decimal) -> bool:
+        """Count this delivery's order into what its route spends today (UTC), in the order's currency.
+
+        False, and it is not counted, where all would then come to more than `most`. Once counted it stays so.
+        """
+
+    async def spent_today(self) -> Mapping[str, Decimal]:
+        """By currency ("" where none is known): what orders of this route come to that were counted or sent today."""
+
+    async def sent(self, number: str, url: str | None = None) -> None:
+        """The lines of this delivery's order are sent under that number."""
+
+
 class Log(Protocol):
     """Structured: `ctx.log.info("draft.made", number="S00042")`."""
 
@@ -204,11 +317,12 @@ class Context:
     `key` is the same for all attempts and replays of a delivery: send it wherever the other side can tell doubles.
     `http` sends once, guarded: private addresses only as the config allows, answers capped, no redirects;
     `raise_for_status()` is enough, the hub decides what a status means. `connect(host, port)` gives a connected,
-    equally guarded socket for other protocols. `effects` and `entity_effects` remember. `released` is set when a
-    person let a held delivery go. `render(template, **more)` fills a template with `event`, `data`, `store` and
-    more; raises TemplateError. `evaluate(template, **more)` gives a value with its type (a number, a list, null) where
-    the template is one `{{ expression }}`, else the text that `render` gives. `timeout` is the attempt's whole time in
-    seconds. `now()` is the hub's time, aware and in UTC: right even where the machine's clock is not.
+    equally guarded socket for other protocols. `effects` and `entity_effects` remember; `reorders` are those of the
+    event's store. `released` is set when a person let a held delivery go. `render(template, **more)` fills a template
+    with `event`, `data`, `store` and more; raises TemplateError. `evaluate(template, **more)` gives a value with its
+    type (a number, a list, null) where the template is one `{{ expression }}`, else the text that `render` gives.
+    `timeout` is the attempt's whole time in seconds. `now()` is the hub's time, aware and in UTC: right even where the
+    machine's clock is not.
 
     `litekart` is the client of the event's store (hub.litekart); it sends once too, and what it raises the hub reads.
     Without an API key any use of it raises Rejected, which says so. `fetched` holds those of `order`, `customer` and
@@ -225,6 +339,7 @@ class Context:
     connect: Callable[[str, int], Awaitable[Any]]
     effects: Effects
     entity_effects: EntityEffects
+    reorders: Reorders
     render: Callable[..., str]
     evaluate: Callable[..., Any]
     log: Log
@@ -276,6 +391,13 @@ class Connector(ABC):
     async def preview(self, event: Event, ctx: Context) -> Preview:
         """What `deliver` would send. Sends nothing."""
         return Preview("no preview", f"{type(self).__name__} does not say what it would send")
+
+    async def plan(self, ctx: Context) -> Sequence[ReorderLine] | None:
+        """What it would order now, from the store's present stock, without ordering. None: it orders nothing ever.
+
+        A line of the quantity 0 is low and could not be ordered, for its `reason`.
+        """
+        return None
 
     async def close(self) -> None:
         """Called once when the worker stops."""

@@ -21,6 +21,7 @@ from hub.connector import Connector, Context, Effect, EntityEffects, Event, Rece
 from hub.language import compile_template, evaluated, names_for
 from hub.litekart import Litekart
 from hub.stores import NoClient
+from hub.testing.reorders import MemoryReorders
 
 TIMEOUT = 10.0
 LOOPBACK = ("127.0.0.1:*", "localhost:*")
@@ -61,8 +62,8 @@ class MemoryLog:
 class Bench:
     """One connector's surroundings during a test: its counterpart, the client, all texts it has made.
 
-    `key`, `effects` and `entity_effects` are those of one delivery, until `begin` starts another. `litekart`,
-    `fetched` and `admin_url` are for a test to set.
+    `key`, `effects` and `entity_effects` are those of one delivery, until `begin` starts another; `reorders` are those
+    of all. `litekart`, `fetched` and `admin_url` are for a test to set.
     """
 
     counterpart: Any
@@ -73,6 +74,7 @@ class Bench:
     log: MemoryLog = field(default_factory=MemoryLog)
     effects: MemoryEffects = field(default_factory=MemoryEffects)
     entity_effects: MemoryEffects = field(default_factory=MemoryEffects)
+    reorders: MemoryReorders = field(default_factory=MemoryReorders)
     key: str = field(default_factory=lambda: new_id("dlv"))
     texts: list[str] = field(default_factory=list)
     now: Callable[[], datetime] = system_time
@@ -93,6 +95,7 @@ class Bench:
             connect=self._connect,
             effects=self.effects,
             entity_effects=self.entity_effects,
+            reorders=self.reorders.of(event),
             render=functools.partial(_render, event, self.fetched),
             evaluate=functools.partial(_evaluate, event, self.fetched),
             log=self.log,
@@ -117,7 +120,7 @@ class Bench:
     async def later(self) -> None:
         """Time goes by: a day and more on the hub's clock, and the second on the machine's, for what reads that one."""
         before = self.now
-        self.now = lambda: before() + LATER
+        self.now = self.reorders.now = lambda: before() + LATER
         await asyncio.sleep(1.01 - time.time() % 1)
 
     async def _connect(self, host: str, port: int) -> socket.socket:

@@ -26,7 +26,7 @@ LEVELS: list[set[str]] = [
     {"hub.jobs"},
     {"hub.runtime"},
     {"hub.receive", "hub.stores"},
-    {"hub.fetching"},
+    {"hub.fetching", "hub.reorders"},
     {"hub.deliver"},
     {"hub.alerts", "hub.catch_up", "hub.fan_out", "hub.keeping", "hub.registrations", "hub.replay"},
     {"hub.worker"},
