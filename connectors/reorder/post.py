@@ -1,0 +1,43 @@
+"""An order as JSON to a supplier's URL, by the connector `webhook`: its body, signature and headers."""
+
+import json
+from dataclasses import replace
+from decimal import Decimal
+from functools import partial
+
+from connectors.reorder.order import Order
+from connectors.reorder.sending import Done, Sending
+from connectors.reorder.settings import PostSettings
+from connectors.webhook import Webhook
+from hub.connector import Context, Event, Preview
+
+
+class Post(Sending):
+    """The delivery's key goes along as Idempotency-Key, the same at each attempt: a supplier that looks at it gets
+    the order once."""
+
+    def __init__(self, settings: PostSettings) -> None:
+        self._webhook = Webhook(settings)
+
+    async def send(self, order: Order, event: Event, ctx: Context) -> Done:
+        receipt = await self._webhook.deliver(*_as_event(order, event, ctx))
+        # Kept now: what follows is recorded apart from this attempt's outcome.
+        for name, value in receipt.effects.items():
+            await ctx.effects.put(name, value)
+        return Done(receipt.text, order.number, answer=receipt.answer)
+
+    async def preview(self, order: Order, event: Event, ctx: Context) -> Preview:
+        return await self._webhook.preview(*_as_event(order, event, ctx))
+
+    async def check(self, ctx: Context) -> str:
+        return await self._webhook.check(ctx)
+
+
+def _as_event(order: Order, event: Event, ctx: Context) -> tuple[Event, Context]:
+    """The event with the order as its data, and templates that know `order`."""
+    data = json.dumps({"data": order.plain()}, default=_number, ensure_ascii=False)
+    return replace(event, body=data.encode()), replace(ctx, render=partial(ctx.render, order=order.plain()))
+
+
+def _number(value: object) -> float | str:
+    return float(value) if isinstance(value, Decimal) else str(value)
