@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: demo test check bench faults screenshots axe lock clean
+.PHONY: demo test test-erp check bench faults screenshots axe lock clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/python -P -m hub.demo $(ARGS)
@@ -12,6 +12,10 @@ demo: $(VENV)/.installed
 # Three at a time on two cores: much of what they do is waiting for processes.
 test: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
+
+# Starts a real Odoo and a real Tryton, which .erp (ERP_HOME) keeps for the next time.
+test-erp: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest -n 0 tests/erp $(ARGS)
 
 check: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .
@@ -56,6 +60,8 @@ lock: $(VENV)/.installed-dev
 	@$(PIP) install pip-tools
 	@$(COMPILE) --extra testing -o requirements.lock pyproject.toml requirements.in
 	@$(COMPILE) --extra testing --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml requirements.in
+	@$(COMPILE) -o tests/erp/odoo.lock tests/erp/odoo.in
+	@$(COMPILE) -o tests/erp/tryton.lock tests/erp/tryton.in
 
 clean:
 	@rm -rf $(VENV)

@@ -8,6 +8,7 @@ once too often does no harm. One process polls a store at a time; whatever ends 
 import asyncio
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -24,6 +25,7 @@ from hub.errors import BadAnswer, CommandError, HubError, NotAnEvent, Unavailabl
 from hub.event import LARGEST_BODY, LONGEST_ID, ONCE_BY_NATURE, Parsed, change_key, content_hash, is_id, parse
 from hub.jobs import Periodic
 from hub.litekart.profiles import camel
+from hub.litekart.resources import told_apart_by
 from hub.models import harmless
 from hub.receive import Incoming, new_event
 from hub.routing import takes_type
@@ -40,6 +42,8 @@ CHANGED = {"order": "order.updated", "product": "product.updated"}
 WHO = "catch-up"
 LEASE = timedelta(seconds=60)
 CHUNK = 100
+# As many of the usual size are far below. Of what is megabytes each, a hundred would fill the memory.
+CHUNK_BYTES = 4 * 1024 * 1024
 # A list that goes on for ever must not fill the memory. What is new since the last poll is far below.
 MOST_LISTED = 200_000
 CREDENTIALS = {"otp", "password", "passwd", "passcode", "secret", "token", "salt", "hash"}
@@ -204,24 +208,40 @@ async def _poll_resource(hub: Hub, store: str, resource: str, mark: Mark) -> Fou
 
 
 async def _chunks(hub: Hub, store: str, resource: str, since: datetime, who: str) -> AsyncIterator[list[Any]]:
-    """What was made or changed at the store at `since` or later, some at a time, each once."""
+    """What was made or changed at the store at `since` or later, some at a time, each once.
+
+    How many is bounded in number and in bytes, whatever the store sends.
+    """
     background, now = who == WHO, hub.now()
     client = client_of(hub, store, who=who, background=background)
     client = client.acting_for(who, background=background, retries=RETRIES, newer_than=now)
     listing = getattr(client, resource)
     seen: set[tuple[str, datetime | None]] = set()
     chunk: list[Any] = []
+    held = 0
     for order in ("created_at", "updated_at") if RESOURCES[resource] in CHANGED else ("created_at",):
         async for one in newest_first(listing, order, since):
-            if (one.id, one.updated_at) in seen:
+            key = told_apart_by(one.id), one.updated_at
+            if key in seen:
                 continue
-            seen.add((one.id, one.updated_at))
+            seen.add(key)
             chunk.append(one)
-            if len(chunk) == CHUNK:
+            held += memory_of(one.model_dump(exclude_unset=True))
+            if len(chunk) == CHUNK or held >= CHUNK_BYTES:
                 yield chunk
-                chunk = []
+                chunk, held = [], 0
     if chunk:
         yield chunk
+
+
+def memory_of(value: Any) -> int:
+    """The bytes that a value of an answer takes, near enough."""
+    parts: list[Any] = []
+    if isinstance(value, dict):
+        parts = [*value, *value.values()]
+    elif isinstance(value, list | tuple):
+        parts = [*value]
+    return sys.getsizeof(value) + sum(map(memory_of, parts))
 
 
 async def newest_first(listing: Any, order: str, since: datetime) -> AsyncIterator[Any]:

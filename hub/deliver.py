@@ -20,14 +20,14 @@ from hub.errors import NotNow, Outcome, Rejected, Stopping, TryAgain, Unavailabl
 from hub.fetching import SHARE, Fetched, admin_link, fetch, ids_of, judge
 from hub.language import compile_template, names_for
 from hub.models import harmless
-from hub.outcome import FAULT, is_fault, outcome_of
+from hub.outcome import FAULT, is_fault
 from hub.reorders import NoReorders
 from hub.runtime import Hub
 from hub.schedule import after_result, settle, stopped_until
 from hub.store.claims import Claim
 from hub.store.effects import NewEffect, entity_scope, get_effect, put_effects
 from hub.store.records import Finished, record
-from hub.stores import client_of
+from hub.stores import client_of, outcome_at
 
 T = TypeVar("T")
 WRITE_AGAIN_AFTER = 0.5
@@ -224,7 +224,7 @@ async def _try(hub: Hub, line: Line, claim: Claim, spent: Exchange) -> Receipt |
     except Exception as error:
         if is_fault(error):
             return fault(line, claim, type(error).__name__)
-        return outcome_of(error, hub.now())
+        return outcome_at(error, event.store, hub.now())
 
 
 def asked_after(event: Event, delivery: Row[Any] | Any) -> datetime:

@@ -107,7 +107,8 @@ class LitekartError(HubError):
 
     `status` is that of HTTP (None: no answer, or nothing was asked), `code` the store's own word for it, `message`
     its sentence, `details` the fields it names, `after` the seconds that it asked to wait, `call` the call as
-    `GET /api/orders/{id}`. No text holds the API key, and none but the store's own an id or a query.
+    `GET /api/orders/{id}`. No text holds the API key, and none but the store's own an id or a query; that of an answer
+    about another object has both ids.
     """
 
     def __init__(

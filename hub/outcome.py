@@ -23,6 +23,7 @@ from hub.errors import (
     TryAgain,
     Unavailable,
     Unreachable,
+    ValidationFailed,
 )
 
 WRONG_KEY = {401, 407}
@@ -82,7 +83,7 @@ def _of_hub_error(error: HubError, now: datetime) -> Outcome:
 
 
 def _of_litekart_error(error: LitekartError, now: datetime) -> Outcome:
-    """As the bare answer would be read: the store's API is a destination like others."""
+    """As the bare answer would be read, for the store's API is a destination like others; but see is_about_store_id."""
     if isinstance(error, Unreachable):
         known = outcome_of(error.__cause__, now) if isinstance(error.__cause__, KNOWN) else None
         return known or TryAgain(str(error), destination=True)
@@ -90,7 +91,18 @@ def _of_litekart_error(error: LitekartError, now: datetime) -> Outcome:
         return Rejected(str(error))
     if isinstance(error, BadAnswer) and error.status < 300:
         return TryAgain(str(error), status=error.status, destination=True)
+    if is_about_store_id(error):
+        return HoldRoute(str(error)[:EXCERPT], status=error.status)
     return of_status(error.status, error.said()[:EXCERPT], error.after)
+
+
+def is_about_store_id(error: LitekartError) -> bool:
+    """Whether a host of several stores asks for another store id: it answers so to every call, whatever it is about.
+
+    A complaint about fields (`details`) is about what was sent.
+    """
+    said = error.message.casefold()
+    return isinstance(error, ValidationFailed) and error.status == 400 and not error.details and "store id" in said
 
 
 def is_fault(error: BaseException) -> bool:

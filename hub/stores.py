@@ -17,14 +17,17 @@ from hub.errors import (
     AuthenticationFailed,
     BadAnswer,
     HubError,
+    LitekartError,
     NotAllowed,
     NotFound,
+    Outcome,
     Rejected,
     Unreachable,
     ValidationFailed,
 )
 from hub.litekart import MAX_ANSWER, Budget, Litekart
 from hub.litekart.budget import SharedBudget
+from hub.outcome import is_about_store_id, outcome_of
 from hub.runtime import Hub
 
 TIMEOUT = 30.0
@@ -74,9 +77,18 @@ def remedy(error: HubError, store: str) -> str:
             return f"; see whether the store is up and {settings}.url right"
         case NotFound() | BadAnswer():
             return f"; see whether {settings}.url and {settings}.profile are right"
-        case ValidationFailed() if "store id" in error.message.casefold():
+        case ValidationFailed() if is_about_store_id(error):
             return f"; see whether {settings}.profile and {settings}.store_id are right"
     return ""
+
+
+def outcome_at(error: BaseException, store: str, now: datetime) -> Outcome:
+    """The outcome of what flew out of a connector; where it is an answer of that store, with the store's remedy."""
+    outcome = outcome_of(error, now)
+    # That there is no such object tells of the object, and seldom of the config.
+    if not isinstance(error, LitekartError) or isinstance(error, NotFound):
+        return outcome
+    return outcome.with_reason(f"{outcome.reason}{remedy(error, store)}")
 
 
 def _opened(hub: Hub, store: str) -> Litekart | NoClient:

@@ -187,10 +187,11 @@ class ValkeyServer(Server):
 
 
 class PostgresServer(Server):
-    """A PostgreSQL 18 on a Unix socket, with the durability it has by default."""
+    """A PostgreSQL 18 on a Unix socket, with the durability it has by default, unless `options` say otherwise."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
         super().__init__("hub-pg-")
+        self._options = options
         self.data = self.folder / "data"
         self._root = os.geteuid() == 0
         self._nobody = pwd.getpwnam("nobody")
@@ -226,7 +227,7 @@ class PostgresServer(Server):
         """Start it, again after `kill`, with the databases it had."""
         if not self.data.exists():
             self._init()
-        options = ["-h", "", "-k", str(self.folder), "-c", "max_connections=200"]
+        options = ["-h", "", "-k", str(self.folder), "-c", "max_connections=200", *self._options]
         command = self._bound([str(self._binaries / "postgres"), "-D", str(self.data), *options])
         deadline = time.monotonic() + READY_WITHIN
         while True:
@@ -258,13 +259,17 @@ class PostgresServer(Server):
             return self.process is not None and lines[0] == str(self.process.pid) and lines[7].strip() == "ready"
         return False
 
-    def close(self) -> None:
-        """Shut it down, which also frees what it holds of the kernel's, and remove its folder."""
+    def stop(self) -> None:
+        """Shut it down, whoever is connected, which also frees what it holds of the kernel's."""
         self.resume()
         self.send(signal.SIGINT)
         if self.process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(READY_WITHIN)
+
+    def close(self) -> None:
+        """Shut it down and remove its folder."""
+        self.stop()
         super().close()
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 from sqlalchemy import Connection, update
@@ -28,7 +29,7 @@ from hub.stores import client_of
 from hub.testing.samples import to_bytes
 from hub.testing.store import API_KEY, STORE_ID, StoreApi
 from tests import hubdb
-from tests.hostile import Asked, answer, hostile
+from tests.hostile import Asked, answer, hostile, less_than
 from tests.hubdb import SECRET, Lab, document, open_lab, route
 from tests.operations import ask
 
@@ -409,6 +410,26 @@ async def test_a_list_without_an_end_ends_and_a_fault_of_the_hubs_own_is_told(
     assert len(server.asked) < 20
     assert status["failing_since"] is not None
     assert {row.type for row in events} == {"order.placed", "product.created"}
+
+
+@pytest.mark.parametrize("large", ["note", "id"])
+async def test_a_poll_holds_few_of_a_stores_things_where_each_is_megabytes(tmp_path: Path, large: str) -> None:
+    count, size = 80, 1_100_000
+
+    async def one_a_page(asked: Asked, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        url = httpx.URL(asked.target)
+        page = int(url.params.get("page", "1"))
+        of_orders = url.path.endswith("/orders") and url.params["sort"] == "-createdAt"
+        thing = {"id": f"ord_{page}", "createdAt": "2096-01-01T00:00:00Z"}
+        thing[large] = thing.get(large, "") + "x" * size
+        document = {"data": [thing] if of_orders else [], "count": count * of_orders, "page": page, "pageSize": 1}
+        await answer(json.dumps(document).encode(), "200 OK", "X-RateLimit-Limit: 1000")(asked, reader, writer)
+
+    # All at once would be twice that, and would be more still as events.
+    with less_than(count * size // 2**20 // 2):
+        async with hostile(one_a_page) as server:
+            result, _, _ = await polled_at(tmp_path, f"http://{server.authority}", f"sqlite:///{tmp_path}/hub.db")
+    assert (len(result.unreadable), result.failed) == (count, {})
 
 
 async def test_with_the_hour_spent_it_waits_and_says_so(pair: tuple[Lab, StoreApi]) -> None:

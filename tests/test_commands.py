@@ -30,6 +30,7 @@ from hub.store.meant import Filter
 from hub.store.records import record
 from hub.valkey import private_folder
 from tests.console import Console
+from tests.dashboard.served import looking
 from tests.hubdb import SECRET, Lab, document, open_lab, route
 from tests.hubs import write_config
 from tests.servers import eventually
@@ -52,7 +53,7 @@ async def record_in(
     """A lab whose record commands find in that folder afterwards."""
     main = {"url": "http://shop.test", "webhook_secrets": [SECRET]} | (store or {})
     write_config(folder, {"server": {"port": 0}, "stores": {"main": main}, "routes": routes})
-    async with open_lab(folder, f"sqlite:///{folder}/data/hub.db", routes) as lab:
+    async with open_lab(folder, f"sqlite:///{folder}/data/hub.db", routes, stores={"main": main}) as lab:
         yield lab
 
 
@@ -292,17 +293,22 @@ async def test_a_repeat_with_other_content_is_shown_by_its_id(console: Console, 
     assert console.hub(tmp_path, "explain", accepted[0]["id"], "--json").json["repeats"] is None
 
 
-async def test_stores_are_listed_with_what_is_left_of_their_hour(console: Console, tmp_path: Path) -> None:
+async def test_a_stores_hour_and_who_spent_it_are_the_same_in_both_commands_and_on_the_overview(
+    console: Console, tmp_path: Path
+) -> None:
     keys = {"api_key": "canary-of-the-store", "profile": "v2", "rate": {"limit": 300}}
     async with record_in(tmp_path, store=keys) as lab:
         report = Report("main", "a", 300, 10, wants="foreground")
         grant = await lab.hub.writer.put(settle_budgets, report)
         spent = replace(report, number=grant.number, unspent=3, spent={"erp": 6, "catch-up": 1}, wants=None)
         await lab.hub.writer.put(settle_budgets, spent)
+        async with looking(lab.hub) as asha:
+            page = await asha.get("/")
+    assert re.search(r" main 293 of 300 in \d+ min erp 6, catch-up 1 ", page.text)
     shown = console.hub(tmp_path, "stores")
     resets = r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\dZ"
     assert re.search(rf"^main +http://shop.test +v2 +yes +293 of 300 +{resets} +erp 6, catch-up 1$", shown.out, re.M)
-    assert re.search(rf"^main +293 of 300 +{resets}$", console.hub(tmp_path, "status").out, re.M)
+    assert re.search(rf"^main +293 of 300 +{resets} +erp 6, catch-up 1$", console.hub(tmp_path, "status").out, re.M)
     assert console.hub(tmp_path, "stores", "--json").json["stores"]["main"]["left"] == 293
     assert "canary" not in shown.out
 

@@ -102,11 +102,12 @@ def hours(last: datetime) -> dict[tuple[datetime, str, str, str], int]:
 
 @dataclass(frozen=True)
 class Overview:
-    """What the page says: its figures, its table of routes, the legends of its charts, and its text."""
+    """What the page says: its figures, its tables of routes and stores, the legends of its charts, and its text."""
 
     now: datetime
     figures: dict[str, int]
     routes: dict[str, Said]
+    stores: dict[str, Said]
     events: dict[str, int]
     outcomes: dict[str, int]
     text: str
@@ -140,14 +141,12 @@ def seconds_waited(routes: Mapping[str, Said], now: datetime) -> Groups:
     return {(name,): (now - datetime.fromisoformat(one["oldest_due"])).total_seconds() for name, one in routes.items()}
 
 
-def missing_at(figures: Mapping[str, int]) -> Groups:
-    words = "missing in 24 h at "
-    return {(name.removeprefix(words),): count for name, count in figures.items() if name.startswith(words)}
+def requests_left(stores: Mapping[str, Said]) -> Groups:
+    return {(name,): read_number(one["Left"].partition(" of ")[0]) for name, one in stores.items()}
 
 
-def requests_left(text: str) -> Groups:
-    told = text.partition("Requests to the stores")[2]
-    return {(name,): read_number(left) for name, left in re.findall(r"(\w+)\s+([\d,]+) of [\d,]+", told)}
+def missing_at(stores: Mapping[str, Said]) -> Groups:
+    return {(name,): read_number(one["Catching up"].partition(" missing in 24 h")[0]) for name, one in stores.items()}
 
 
 def seconds_since_poll(polled: Mapping[str, Said], now: datetime) -> Groups:
@@ -205,15 +204,18 @@ SHOWN = {
                 lambda said: {(s, t): n for s, one in said["catch_up"].items() for t, n in one["found_24h"].items()},
             ),
         ),
-        ((("store",), lambda page: missing_at(page.figures)),),
+        (
+            (("store",), lambda page: missing_at(page.stores)),
+            ((), lambda page: {(): page.figures["missing in 24 h and found by polling"]}),
+        ),
     ),
     "litekart_hub_store_polled_seconds": Shown(
         ((("store",), lambda said: seconds_since_poll(said["catch_up"], said["now"])),),
-        why="the overview says it where polling fails: then somebody is needed",
+        ((("store",), lambda page: seconds_since_poll(page.stores, page.now)),),
     ),
     "litekart_hub_store_requests_remaining": Shown(
         ((("store",), lambda said: {(name,): one["left"] for name, one in said["stores"].items()}),),
-        ((("store",), lambda page: requests_left(page.text)),),
+        ((("store",), lambda page: requests_left(page.stores)),),
     ),
     "litekart_hub_workers": Shown(
         (((), lambda said: {(): sum(one["alive"] for one in said["workers"])}),),
@@ -247,6 +249,15 @@ def row_of(html: str) -> Said:
     return said | numbers_of | {"oldest_due": found and found[1]}
 
 
+def store_of(html: str) -> tuple[str, Said]:
+    """A store's row: its name, its cells as they stand there, and when it was last polled."""
+    cells = dict(re.findall(r'data-label="([^"]*)"[^>]*>(.*?)</t[hd]>', html, re.DOTALL))
+    found = re.search(r'title="([^"]+)"', cells["Catching up"])
+    return words_of(cells["Store"]), {name: words_of(cell) for name, cell in cells.items()} | {
+        "polled_at": found and found[1]
+    }
+
+
 async def overview_of(lab: Lab) -> Overview:
     async with looking(lab.hub) as asha:
         page = await asha.get("/")
@@ -260,6 +271,7 @@ async def overview_of(lab: Lab) -> Overview:
         lab.hub.now(),
         {name: read_number(count) for count, name in figures},
         {row["name"]: row for row in rows},
+        dict(map(store_of, [row for row in page.source.split("<tr>") if 'data-label="Store"' in row])),
         {words_of(name): read_number(count) for name, count in events},
         {words_of(name): read_number(count) for name, count in outcomes},
         page.text,

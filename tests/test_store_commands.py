@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from hub import stores
-from hub.errors import BadAnswer, LitekartError, NotAllowed, NotFound, RateLimited, Unreachable, ValidationFailed
+from hub.errors import (
+    BadAnswer,
+    FieldProblem,
+    LitekartError,
+    NotAllowed,
+    NotFound,
+    RateLimited,
+    Unreachable,
+    ValidationFailed,
+)
 from hub.testing.store import API_KEY, StoreApi
 from tests.console import Console, Ran, fails
 from tests.hubs import config_of, write_config
@@ -92,6 +101,7 @@ async def test_a_person_asks_for_what_was_missing_and_connects_a_store(console: 
             "; see whether stores.main.profile and stores.main.store_id are right",
         ),
         (ValidationFailed("no such field", status=400), ""),
+        (ValidationFailed("a store id is no number", FieldProblem("id", "no number"), status=400), ""),
         (RateLimited("slow", status=429), ""),
     ],
 )

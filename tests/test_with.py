@@ -33,6 +33,12 @@ def no_acts() -> Iterator[None]:
     Puppet.acts.clear()
 
 
+async def reading(event: Event, ctx: Context) -> Receipt:
+    """Asks the store for the event's order."""
+    await ctx.litekart.orders.get(event.data["orderId"])
+    return Receipt("read")
+
+
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """For what no database has a part in."""
@@ -379,6 +385,53 @@ async def test_a_connector_calls_its_events_store(tmp_path: Path, sqlite_url: st
         assert API_KEY not in repr(lab.hub.clients)
     # Sent once: whether it is tried again is the hub's to say.
     assert len(await store.calls_to("GET", "*/orders/ord_none")) == 1
+
+
+async def test_an_answer_to_a_connectors_own_call_says_which_setting_to_look_at(
+    tmp_path: Path, sqlite_url: str, store: StoreApi
+) -> None:
+    remedies = {
+        401: ("hold_route", ["see whether stores.main.api_key is the right one"]),
+        403: ("try_again", ["see whether the store's admin lets stores.main.api_key do this"]),
+        # That it has no such order is no matter of the config.
+        404: ("try_again", []),
+    }
+    routes = {f"r{status}": puppet() for status in remedies}
+    Puppet.acts |= dict.fromkeys(routes, reading)
+    async with open_shop(tmp_path, sqlite_url, store, routes) as lab:
+        await lab.deliver_events(document("order.placed", orderId="ord_1"))
+        for status, (outcome, remedy) in remedies.items():
+            await store.fail("GET", "*/orders/*", status=status)
+            row = await tried(lab, f"r{status}")
+            (ended,) = await lab.attempts(row.id)
+            assert (row.status, ended.outcome) == ("pending", outcome)
+            said, *remedies_told = str(row.last_error).split("; ")
+            assert said.startswith(f"HTTP {status}: GET /api/orders/{{id}}: ")
+            assert remedies_told == remedy
+
+
+async def test_a_store_id_that_is_missing_or_wrong_holds_what_needs_the_store(tmp_path: Path, sqlite_url: str) -> None:
+    """A host of several stores answers so to every call: no delivery is dead of it, and none goes on asking."""
+    Puppet.acts |= {"two": reading, "three": rendering("sent")}
+    judged = puppet("order", when="order.total > 1")
+    routes = {"one": judged, "two": puppet(), "three": puppet("order"), "four": judged}
+    async with (
+        StoreApi(profile="v2", orders=1) as store,
+        open_shop(tmp_path, sqlite_url, store, routes, profile="v2") as lab,
+    ):
+        await lab.orders(2)
+        for name in ("one", "two"):
+            row = await tried(lab, name)
+            assert (row.status, (await lab.attempts(row.id))[-1].outcome) == ("pending", "hold_route")
+            assert "HTTP 400: GET /api/admin/orders/{id}: Store ID is required" in str(row.last_error)
+            assert str(row.last_error).endswith("; see whether stores.main.profile and stores.main.store_id are right")
+            await lab.claim_none(name)
+        assert "without the order: HTTP 400" in await note(lab, await tried(lab, "three"))
+        # The same about what was sent is no fault of the config.
+        issue = {"code": "custom", "path": ["id"], "message": "no order of this store"}
+        body = {"error": {"message": "store id and order do not fit", "issues": [issue]}}
+        await store.fail("GET", "*/orders/*", status=400, body=body, times=None)
+        assert (await tried(lab, "four")).status == "dead"
 
 
 async def test_without_a_key_its_use_says_what_to_set(tmp_path: Path, sqlite_url: str, store: StoreApi) -> None:

@@ -33,8 +33,7 @@ def _show_status(found: dict[str, Any]) -> None:
     show_pairs([("note", note) for note in found["notes"]])
     for store, polled in found["catch_up"].items():
         last = moment(polled["polled_at"]) or "not yet"
-        found_since = " and found by polling" if polled["missing_24h"] else ""
-        say(f"store {store}: {polled['missing_24h']} missing in 24 h{found_since}, last polled {last}")
+        say(f"store {store}: {polled['missing_24h']} {polled['missing_words']}, last polled {last}")
     if found["waiting_for_fan_out"]:
         say(f"{found['waiting_for_fan_out']} events wait for fan-out")
     rows = [
@@ -46,8 +45,8 @@ def _show_status(found: dict[str, Any]) -> None:
     asked = {name: store for name, store in found["stores"].items() if store["api_key"]}
     if asked:
         say("")
-        left = [(name, _left(store), moment(store["resets_at"])) for name, store in asked.items()]
-        show_table(["store", "requests left", "resets"], left, "")
+        left = [(name, _left(store), moment(store["resets_at"]), _spent(store)) for name, store in asked.items()]
+        show_table(["store", "requests left", "resets", "spent by"], left, "")
 
 
 def stores(config: ConfigPath = CONFIG, as_json: AsJson = False) -> None:
@@ -64,7 +63,7 @@ def stores(config: ConfigPath = CONFIG, as_json: AsJson = False) -> None:
             "yes" if store["api_key"] else "no",
             _left(store) if store["api_key"] else "",
             moment(store["resets_at"]),
-            ", ".join(f"{one['who']} {one['count']}" for one in store["spent"]),
+            _spent(store),
         )
         for name, store in found["stores"].items()
     ]
@@ -73,6 +72,10 @@ def stores(config: ConfigPath = CONFIG, as_json: AsJson = False) -> None:
 
 def _left(store: dict[str, Any]) -> str:
     return f"{store['left']} of {store['limit']}"
+
+
+def _spent(store: dict[str, Any]) -> str:
+    return ", ".join(f"{one['who']} {one['count']}" for one in store["spent"])
 
 
 def events(

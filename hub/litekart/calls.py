@@ -110,7 +110,7 @@ class Calls:
         self._budget = budget
         self._timeout = timeout
         self._backoff = backoff
-        self._redact = redactor([key.reveal()])
+        self.redact = redactor([key.reveal()])
         self._reads: Reads[Sent] = Reads(clock, _is_worth_keeping)
 
     def acting_for(
@@ -157,7 +157,7 @@ class Calls:
 
     def _meaning(self, request: Request, outcome: Answer | Exception) -> Any:
         if isinstance(outcome, Answer):
-            return document_of(outcome, request.call, self.clock(), self._redact)
+            return document_of(outcome, request.call, self.clock(), self.redact)
         if not isinstance(outcome, httpx.TransportError):
             raise outcome
         sent = not isinstance(outcome, httpx.ConnectError | httpx.ConnectTimeout)

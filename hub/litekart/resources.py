@@ -9,15 +9,18 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any, ClassVar, Generic, TypedDict, TypeVar, Unpack
 
 from hub.errors import BadAnswer, NotOffered, ValidationFailed
+from hub.event import LONGEST_ID
 from hub.litekart import models
 from hub.litekart.answers import Listing, listing_of, single_of, unwrapped
 from hub.litekart.calls import Calls, Request, aware, quoted, wire_text
 from hub.litekart.models import Part, Thing, read
 from hub.litekart.paging import walk
 from hub.litekart.profiles import Filter, Operation, camel
+from hub.models import harmless
 
 P = TypeVar("P", bound=Part)
 T = TypeVar("T", bound=Thing)
@@ -30,6 +33,7 @@ A_DAY = timedelta(days=1)
 CREATED = "created_at"
 IDENTITIES = ("id", "_id")
 AFTER: Mapping[str, str] = {"created_after": "created_at", "updated_after": "updated_at"}
+LONGEST_SHOWN = 100
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 
@@ -160,6 +164,11 @@ def _stable_order(filters: Mapping[str, Any]) -> str:
     return f"-{CREATED}" if filters.get("created_after") is not None else CREATED
 
 
+def told_apart_by(identity: str) -> str:
+    """The id, or the digest of one that is longer than ids are: a walk remembers each that it has seen."""
+    return identity if len(identity) <= LONGEST_ID else sha256(identity.encode("utf-8", "replace")).hexdigest()
+
+
 class Query(Generic[P]):
     """A list as asked for: what of it the store selects, and what is selected here."""
 
@@ -225,7 +234,7 @@ class Query(Generic[P]):
         found = getattr(self.read(document), "id", None)
         if found is None:
             raise BadAnswer("an item without an id", status=200, call=self.call)
-        return str(found)
+        return told_apart_by(str(found))
 
     def takes(self, document: dict[str, Any]) -> bool:
         """Whether what is selected here is so of this item."""
@@ -303,6 +312,12 @@ def _inside(value: Any, names: Sequence[str] | None) -> Any:
 SAME: Mapping[str, tuple[str, ...]] = {"name": ("title",), "quantity": ("qty",)}
 
 
+def _called(thing: Thing) -> set[str]:
+    """What a thing is asked for by: its id, and as the live API takes it in the same place, its number or slug."""
+    names = (thing.id, getattr(thing, "order_no", None), getattr(thing, "slug", None))
+    return {str(name).casefold() for name in names if name is not None}
+
+
 class Readable(Resource[T]):
     """A resource that is listed and got by id, without filters."""
 
@@ -320,9 +335,17 @@ class Readable(Resource[T]):
         return self._iter(sort, fields, {})
 
     async def get(self, identity: str, *, newer_than: datetime | None = None) -> T:
-        """The one of that id; `newer_than`: from a read that was begun after that moment. Raises NotFound."""
+        """The one of that id; `newer_than`: from a read that was begun after that moment. Raises NotFound.
+
+        Raises BadAnswer where the store answers with another one.
+        """
         request = self._request("get", identity)
-        return read(self.model, single_of(await self._calls.exchange(request, newer_than), request.call), request.call)
+        document = await self._calls.exchange(request, newer_than)
+        found = read(self.model, single_of(document, request.call), request.call)
+        if identity.encode("utf-8", "replace").decode().casefold() not in _called(found):
+            asked, answered = (harmless(self._calls.redact(id), LONGEST_SHOWN) for id in (identity, found.id))
+            raise BadAnswer(f"asked for {asked}, answered {answered}", status=200, call=request.call)
+        return found
 
 
 class Products(Readable[models.Product]):

@@ -47,18 +47,22 @@ class Findings:
 async def status(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     """`status` (ok, degraded), `reasons` (`trouble`: the hub's own), `notes`, and the numbers.
 
-    `store_trouble` are the reasons that lie with a store.
+    `store_trouble` are the reasons that lie with a store, `store_notes` the notes that may become one, `waits` those
+    about what goes on by itself.
     """
     found = await look(hub)
     numbers = found.numbers
     trouble, store_trouble = [*storage_reasons(found), *worker_reasons(found)], list(store_reasons(found))
+    store_notes, waits = list(unpolled_notes(hub, found, spent=False)), list(wait_notes(hub, found))
     reasons = [*trouble, *store_trouble, *route_reasons(found), *refusal_reasons(found)]
     return {
         "status": "degraded" if reasons else "ok",
         "reasons": reasons,
         "trouble": trouble,
         "store_trouble": store_trouble,
-        "notes": [*notes(found), *budget_notes(hub, found)],
+        "store_notes": store_notes,
+        "waits": waits,
+        "notes": [*store_notes, *waits, *notes(found)],
         "routes": routes_json(hub, found),
         "stores": stores_json(hub, found),
         "waiting_for_fan_out": numbers.waiting,
@@ -139,16 +143,22 @@ def store_reasons(found: Findings) -> Iterator[str]:
 def polling_json(one: Polling) -> dict[str, Any]:
     """`missing_24h`: how many events had to be caught up, and `found_24h` of which types; when, and what is in the way.
 
-    Changes of products are found and not missing.
+    Changes of products are found and not missing. `missing_words` go after the number.
     """
     return {
         "missing_24h": one.missing,
+        "missing_words": missing_words(one.missing),
         "found_24h": dict(one.caught_up),
         "since": plain(one.since),
         "polled_at": plain(one.polled_at),
         "failing_since": plain(one.failing_since),
         "error": one.error,
     }
+
+
+def missing_words(count: int) -> str:
+    """What goes after that number: none of them is lost."""
+    return "missing in 24 h and found by polling" if count else "missing in 24 h"
 
 
 def is_alive(found: Findings, worker: Row[Any]) -> bool:
@@ -217,11 +227,29 @@ def refusal_reasons(found: Findings) -> Iterator[str]:
         yield f"{count} refused for {store} since {spoken(hour)}: {cause}; `hub refused` lists them"
 
 
-def notes(found: Findings) -> Iterator[str]:
-    """What to know that is no trouble of the hub's own."""
+def unpolled_notes(hub: Hub, found: Findings, *, spent: bool) -> Iterator[str]:
+    """Stores that cannot be polled just now, with their hour `spent`, or not: then what is in the way may stay."""
     for store, one in found.polling.items():
-        if one.failing_since is not None and not is_failing(found, store):
-            yield f"store {store} could not be polled since {spoken(one.failing_since)}: {one.error}; it is tried again"
+        if one.failing_since is None or is_failing(found, store) or is_spent(hub, found, store) != spent:
+            continue
+        at_once = "" if spent else f", and at once by `hub catch-up {store}`"
+        yield (
+            f"store {store} could not be polled since {spoken(one.failing_since)}: {one.error}; it is tried again by"
+            f" itself{at_once}"
+        )
+
+
+def wait_notes(hub: Hub, found: Findings) -> Iterator[str]:
+    """What goes on by itself: stores' spent hours, what waits for those, and destinations that asked to wait."""
+    yield from budget_notes(hub, found)
+    yield from unpolled_notes(hub, found, spent=True)
+    for route, state in found.numbers.states.items():
+        if route in found.configured and state.stopped_until is not None and state.stopped_until > found.now:
+            yield f"the destination of route {route} asked to wait until {spoken(state.stopped_until)}"
+
+
+def notes(found: Findings) -> Iterator[str]:
+    """What to know of routes and replays that is no trouble of the hub's own."""
     for route, state in found.numbers.states.items():
         if route in found.configured and state.paused_at is not None:
             counts = found.numbers.counts.get(route, {})
@@ -231,8 +259,6 @@ def notes(found: Findings) -> Iterator[str]:
                 f"route {route} is paused since {spoken(state.paused_at)} by {state.paused_by}{why}; {waiting} wait;"
                 f" `hub resume {route}` goes on"
             )
-        if route in found.configured and state.stopped_until is not None and state.stopped_until > found.now:
-            yield f"the destination of route {route} asked to wait until {spoken(state.stopped_until)}"
     for route, counts in sorted(found.numbers.counts.items()):
         if counts.get("held"):
             yield f"{counts['held']} on route {route} are held for a person: `hub deliveries --status held`"
@@ -295,6 +321,14 @@ def left_at(hub: Hub, found: Findings, store: str) -> Left:
     return left_of(found.hours.get(store, Hour()), rate.limit, rate.reserve, found.now)
 
 
+def is_spent(hub: Hub, found: Findings, store: str) -> bool:
+    """Whether so little is left of a store's hour that background work waits."""
+    if store not in hub.config.stores:
+        return False
+    left = left_at(hub, found, store)
+    return left.ends is not None and left.left <= left.reserve
+
+
 def stores_json(hub: Hub, found: Findings) -> dict[str, Any]:
     """Each configured store: where it is, how it is asked, what is `left` of the hour's `limit`, and who `spent` most.
 
@@ -320,7 +354,7 @@ def budget_notes(hub: Hub, found: Findings) -> Iterator[str]:
     """Stores of whose hour so little is left that something waits."""
     for name in hub.config.stores:
         left = left_at(hub, found, name)
-        if left.ends is not None and left.left <= left.reserve:
+        if left.ends is not None and is_spent(hub, found, name):
             who = "all that asks it waits" if left.left == 0 else "background work waits, deliveries go on"
             yield (
                 f"{left.left} of the {left.limit} requests an hour to store {name} are left until {spoken(left.ends)}:"

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from hub import catch_up
 from hub.client import Exchange
 from hub.connector import Receipt
 from hub.deliver import finish
@@ -22,11 +23,13 @@ from hub.receive import Incoming, Receiving, new_event
 from hub.replay import pause_route, start_change, start_replay
 from hub.store import DELIVERY, EVENT, REFUSED, REPEAT
 from hub.store.budgets import settle_budgets
+from hub.store.catch_up import not_polled, polled
 from hub.store.effects import NewEffect, put_effects
 from hub.store.events import keep_events
 from hub.store.meant import Filter
 from hub.store.records import record
-from hub.store.stats import add_counts
+from hub.store.registrations import looked_at
+from hub.store.stats import add_counts, hour_of
 from hub.testing.samples import sample, sign, to_bytes
 from tests.browsers import user
 from tests.hubdb import SECRET, Lab, open_lab
@@ -90,6 +93,11 @@ GONE = {"old-erp": {"connector": "tests.hubdb:Still", "events": ["order.cancelle
 STORES = {
     "main": {"url": "https://shop.example", "webhook_secrets": [SECRET, f"{CANARY}-webhook-secret"], "api_key": CANARY},
     "outlet": {"url": "https://outlet.example", "webhook_secrets": [f"{CANARY}-outlet-secret"]},
+    # Each in a state of its own: sound, a key that is refused, an hour that is spent, away for long.
+    **{
+        name: {"url": f"https://{name}.example", "webhook_secrets": [f"{CANARY}-{name}-secret"], "api_key": CANARY}
+        for name in ("books", "wholesale", "spare-parts", "archive")
+    },
 }
 PEOPLE = {"asha": "operator", "ravi": "viewer"}
 CONFIG: dict[str, Any] = {
@@ -233,6 +241,7 @@ async def fill(lab: Lab) -> Scene:
     await refusals(lab)
     await counts(lab)
     await requests(lab)
+    await polls(lab)
     scene.replay = await start_replay(
         lab.hub, "asha", Filter(status="dead", route="team-slack"), pace=0.01
     )  # fmt: skip
@@ -318,11 +327,43 @@ async def counts(lab: Lab) -> None:
 
 
 async def requests(lab: Lab) -> None:
-    """An hour of requests to the store that has a key, nearly spent; one name of who spent them is hostile."""
-    spent = {"erp": 640, "catch-up": 210, HOSTILE[0]: 45}
-    answer = RateLimit(1000, 95, lab.hub.now() + timedelta(minutes=24))
-    report = Report("main", lab.hub.worker_id, 1000, 10, 0, spent=spent, answer=answer)
-    await lab.hub.writer.put(settle_budgets, report)
+    """The stores' hours of requests: nearly spent, one name of who spent it hostile; spent; and hardly begun."""
+    reset = lab.hub.now() + timedelta(minutes=24)
+    for store, left, spent in (
+        ("main", 95, {"erp": 640, "catch-up": 210, HOSTILE[0]: 45}),
+        ("spare-parts", 0, {"route:erp": 412, "route:reorder": 309, "command": 204, "catch-up": 75}),
+        ("books", 957, {"route:erp": 28, "catch-up": 15}),
+    ):
+        answer = RateLimit(1000, left, reset)
+        report = Report(store, lab.hub.worker_id, 1000, 10, 0, spent=spent, answer=answer)
+        await lab.hub.writer.put(settle_budgets, report)
+
+
+async def polls(lab: Lab) -> None:
+    """How catching up stands at each store, and registrations that do not lead here any more."""
+    # The pages are looked at by a clock that is not ahead.
+    now = lab.hub.now() - lab.hub.clock.offset
+    spent = "the store's requests for this hour are used up"
+    failing = {
+        "wholesale": (20, "HTTP 401: Invalid API key; see whether stores.wholesale.api_key is the right one"),
+        "spare-parts": (8, spent),
+        "archive": (200, f"HTTP 502: {HOSTILE[0]} {HOSTILE[6]} {'w' * 300}"),
+    }
+
+    def stand(connection: Connection) -> None:
+        for store in ("main", "books", *failing):
+            ago, why = failing.get(store, (4, None))
+            for resource in catch_up.RESOURCES:
+                last = now - timedelta(minutes=ago + 10 if why else ago)
+                polled(connection, last, store, resource, last)
+                if why:
+                    not_polled(connection, now - timedelta(minutes=ago), store, resource, why)
+        found = {("main", "order.placed"): 11, ("main", "product.updated"): 40, ("archive", "customer.registered"): 1}
+        add_counts(connection, {(hour_of(now), "caught_up", *one): count for one, count in found.items()})
+        looked_at(connection, now, "archive", {}, "order.placed: gone, product.updated: switched off")
+
+    await catch_up.begin(lab.hub)
+    await lab.write(stand)
 
 
 def name_them(connection: Connection, scene: Scene) -> None:

@@ -283,7 +283,7 @@ async def test_a_release_at_a_pace_is_stopped_half_way(lab: Lab) -> None:
         assert "1 of 6 released, 0 ended" in begun.text
         assert "0.5 a second" in begun.text
         assert re.search(
-            r"Under way Release of 6 by asha since [^:]+:\d\d:\d\d UTC: 1 so far", (await browser.get("/")).text
+            r"Goes on by itself Release of 6 by asha since [^:]+:\d\d:\d\d UTC: 1 so far", (await browser.get("/")).text
         )
         await lab.finish(await lab.claim_one("one", limit=1), Receipt("yes"))
         lab.later(2)

@@ -121,6 +121,14 @@ def cents(number: float) -> Decimal:
 
 
 @BOTH
+async def test_what_goes_by_several_names_is_got_by_each(profile: str) -> None:
+    async with store_of(profile) as store, client_of(store, profile) as client:
+        order, product = (await store.rows("orders"))[0], (await store.rows("products"))[0]
+        assert (await client.orders.get(str(order["order_no"]))).id == order["id"]
+        assert (await client.products.get(product["slug"])).id == product["id"]
+
+
+@BOTH
 async def test_filters_sorting_and_fields_go_out_as_the_profile_writes_them(profile: str) -> None:
     async with store_of(profile) as store, client_of(store, profile) as client:
         page = await client.products.list(
@@ -183,6 +191,12 @@ async def test_what_connectors_write_is_in_the_store(profile: str) -> None:
         product = await client.products.create(name="Lamp", price=Decimal("29.99"))
         renamed = await client.products.update(product.id, name="Lamp 2", price=Decimal("0.1"))
         assert (renamed.name, renamed.price) == ("Lamp 2", Decimal("0.10"))
+        # One without a SKU has no inventory row, and keeps its stock itself.
+        with_sku = await client.products.create(name="Shade", sku="SHADE-1", stock=1)
+        for one in (product, with_sku):
+            assert (await client.products.update(one.id, stock=7)).stock == 7
+            assert (await client.products.get(one.id)).stock == 7
+        assert [one.stock async for one in client.inventory.iter(product_id=with_sku.id)] == [7]
         item = (await client.inventory.list(page_size=1))[0]
         assert (await client.inventory.update(item.id, stock=0)).stock == 0
         customer = (await client.customers.list(page_size=1))[0]

@@ -290,10 +290,12 @@ def changed(resource: str, slot: str = "id") -> Work:
         row = asked.find(resource, asked.path[slot])
         body = asked.read(RESOURCES[resource], creating=False)
         before, stock, fell = dict(row), body.pop("stock", None), []
-        if stock is not None:
-            shelf = _shelf_of(asked.state, resource, row)
+        shelf = None if stock is None else _shelf_of(asked.state, resource, row)
+        if shelf is not None:
             fell = [shelf] if asked.state.set_stock(shelf, stock) else []
-        if body or stock is None:
+        elif stock is not None:
+            body["stock"] = stock
+        if body or shelf is None:
             asked.state.change(resource, row, body)
         written(asked.shop, resource, row, False, before, fell)
         return _done(asked, resource, row, "updated")
@@ -301,12 +303,13 @@ def changed(resource: str, slot: str = "id") -> Work:
     return work
 
 
-def _shelf_of(state: State, resource: str, row: Row) -> Row:
+def _shelf_of(state: State, resource: str, row: Row) -> Row | None:
+    """The inventory row of its stock; None for a product without a SKU, which has none and keeps its stock itself."""
     if resource == "inventory":
         return row
     if row["variants"]:
         raise ApiError(422, problems=[Problem("stock", "Stock is kept for each variant")])
-    return state.shelf(row["id"])
+    return next(state.rows("inventory", product_id=row["id"]), None)
 
 
 def removed(resource: str, slot: str = "id") -> Work:

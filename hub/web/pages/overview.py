@@ -15,6 +15,7 @@ from hub.web.pages.asked import hub_of, page
 from hub.web.pages.refused import cause_of
 from hub.web.plain import plain
 from hub.web.rendering import render
+from hub.web.status import missing_words
 
 MOST_SENDERS = 5
 
@@ -28,6 +29,7 @@ async def index(request: Request) -> Response:
     def read(connection: Connection) -> tuple[list[HourCount], list[Row[Any]]]:
         return hourly(connection, hours[0]), senders(connection, now - timedelta(hours=1), MOST_SENDERS)
 
+    missing = sum(one["missing_24h"] for one in status["catch_up"].values())
     counts, refused = await hub.database.read(read)
     return render(
         request,
@@ -37,6 +39,8 @@ async def index(request: Request) -> Response:
         routes=[row_of(name, one) for name, one in status["routes"].items()],
         refused=[{"cause": cause_of(row.status)} | plain(dict(row._mapping)) for row in refused],
         refused_24h=sum(one["count"] for one in status["refused_24h"]),
+        missing=missing,
+        missing_words=missing_words(missing),
         events=charts.events_chart(counts, hours),
         outcomes=charts.outcomes_chart(counts, hours),
     )
