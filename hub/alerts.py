@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-import orjson
 import structlog
 from sqlalchemy import Connection, Row
 
@@ -35,9 +34,9 @@ from hub.alert_texts import (
     alert_data,
     together,
 )
-from hub.clock import from_micros, new_id, to_micros
+from hub.clock import from_micros, to_micros
 from hub.config import RESERVED_STORE
-from hub.event import Parsed, content_hash
+from hub.receive import own_event
 from hub.routing import alert_routes
 from hub.runtime import Hub
 from hub.store.alerts import (
@@ -246,28 +245,12 @@ def _this_hour(found: Found, now: datetime, key: Key) -> int:
 
 
 def _event(hub: Hub, now: datetime, step: Step) -> NewEvent:
-    """The hub's own event, kept as any other is; its key says which hour of which matter it tells of."""
+    """The hub's own event; its key says which hour of which matter it tells of."""
     kind, name, label = step.key
     assert step.tell is not None
     data = alert_data(step.tell, now, hub.config.dashboard.public_url, summary=step.summary)
-    document = {"event": kind, "data": data, "timestamp": now.isoformat().replace("+00:00", "Z")}
-    body = orjson.dumps(document)
-    parsed = Parsed(kind, _entity(step.tell), to_micros(now), document)
-    once = "\0".join((kind, name, label, str(to_micros(now))))
-    return NewEvent(
-        id=new_id("evt"),
-        store=RESERVED_STORE,
-        type=kind,
-        entity=parsed.entity,
-        dedupe_key=b"a" + hashlib.sha256(once.encode()).digest(),
-        content_hash=content_hash(parsed),
-        body=body,
-        headers="{}",
-        occurred_at=parsed.occurred_at,
-        received_at=parsed.occurred_at,
-        origin=RESERVED_STORE,
-        secret=None,
-    )
+    once = b"a" + hashlib.sha256("\0".join((kind, name, label, str(to_micros(now)))).encode()).digest()
+    return own_event(kind, _entity(step.tell), data, now, once)
 
 
 def _entity(news: News) -> str | None:

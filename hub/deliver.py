@@ -3,11 +3,11 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import structlog
@@ -16,21 +16,19 @@ from sqlalchemy import Row
 from hub.client import Exchange, Guard, connect, exchange, open_client
 from hub.config import RESERVED_STORE, Route
 from hub.connector import Connector, Context, Effect, EntityEffects, Event, Receipt, Released
-from hub.errors import NotNow, Outcome, Rejected, Stopping, TryAgain, Unavailable
+from hub.errors import NotNow, Outcome, Rejected, TryAgain, Unavailable
 from hub.fetching import SHARE, Fetched, admin_link, fetch, ids_of, judge
 from hub.language import compile_template, names_for
 from hub.models import harmless
 from hub.outcome import FAULT, is_fault
-from hub.reorders import NoReorders
-from hub.runtime import Hub
+from hub.reorders import KeptReorders
+from hub.runtime import Hub, patiently
 from hub.schedule import after_result, settle, stopped_until
 from hub.store.claims import Claim
 from hub.store.effects import NewEffect, entity_scope, get_effect, put_effects
 from hub.store.records import Finished, record
 from hub.stores import client_of, outcome_at
 
-T = TypeVar("T")
-WRITE_AGAIN_AFTER = 0.5
 LONGEST_REASON = 2_000
 NOTHING = Fetched()
 log = structlog.get_logger()
@@ -156,7 +154,7 @@ def context_of(
         connect=partial(connect, line.guard, timeout=line.timeout),
         effects=KeptEffects(hub, key, delivery.id, fresh=attempt == 1),
         entity_effects=KeptEffects(hub, scope, delivery.id),
-        reorders=NoReorders(),
+        reorders=KeptReorders(hub, delivery.store, line.name, delivery.event_id),
         render=renderer(hub, event, fetched),
         # Bound at its first use: few connectors have something to say.
         log=structlog.get_logger(route=line.name, delivery=delivery.id),
@@ -350,15 +348,3 @@ async def _written(hub: Hub, line: Line, claim: Claim, finished: Finished) -> st
 async def written(hub: Hub, finished: Finished) -> str:
     """Record until it is written, however long storage is away: the lease bounds what others may do meanwhile."""
     return await patiently("record", lambda: hub.writer.put(record, finished))
-
-
-async def patiently(what: str, work: Callable[[], Awaitable[T]]) -> T:
-    """Do `work` until storage is there for it. Ends with the hub, or with the attempt that waits for it."""
-    while True:
-        try:
-            return await work()
-        except Stopping:
-            raise
-        except Unavailable as trouble:
-            log.warning(f"{what}.waiting", reason=str(trouble))
-            await asyncio.sleep(WRITE_AGAIN_AFTER)

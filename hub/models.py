@@ -25,11 +25,12 @@ from sqlmodel import Field, SQLModel
 
 from hub.clock import from_micros, to_micros
 
-SCHEMA = "0005"
+SCHEMA = "0006"
 
 UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 LONGEST_TEXT = 2_000
 LONGEST_EXCERPT = 4_096
+LONGEST_SKU = 256
 
 
 class Moment(TypeDecorator[datetime]):
@@ -370,6 +371,89 @@ class Registrations(SQLModel, table=True):
     wrong: str | None = outside(default=None)
     wrong_since: datetime | None = moment(default=None)
     alerted_at: datetime | None = moment(default=None)
+
+
+class Reorder(SQLModel, table=True):
+    """Of a SKU at a location what shall be ordered, or was. One at most that is not closed, whatever route opened it.
+
+    It waits for others of its supplier until `due_at`; then it belongs to the order `order_id`, and from `sent_at` on
+    it was sent in it. Closed for the reason `why`; at `closes_at` at the latest. `unit_price` is a decimal as text.
+    """
+
+    __table_args__ = (
+        Index("reorder_once", "store", "sku", "location", unique=True, sqlite_where=text("closed_at IS NULL"),
+              postgresql_where=text("closed_at IS NULL")),
+        open_only("reorder_waiting", "due_at", where="order_id IS NULL AND closed_at IS NULL"),
+        open_only("reorder_closing", "closes_at", where="closed_at IS NULL"),
+        Index("reorder_of_order", "order_id"),
+    )  # fmt: skip
+    id: str = Field(primary_key=True)
+    store: str
+    sku: str = outside(LONGEST_SKU, nullable=False)
+    location: str = outside(LONGEST_SKU, nullable=False)
+    route: str
+    name: str = outside(nullable=False)
+    supplier: str = outside(LONGEST_SKU, nullable=False)
+    quantity: int = Field(sa_type=BigInteger)
+    reason: str = outside(nullable=False)
+    stock: int | None = Field(default=None, sa_type=BigInteger)
+    threshold: int | None = Field(default=None, sa_type=BigInteger)
+    unit_price: str | None = outside(default=None)
+    currency: str | None = outside(LONGEST_SKU, default=None)
+    product_id: str | None = outside(LONGEST_SKU, default=None)
+    variant_id: str | None = outside(LONGEST_SKU, default=None)
+    more: Any = Field(default=None, sa_column=Column(Json))
+    opened_at: datetime = moment()
+    due_at: datetime = moment()
+    closes_at: datetime = moment()
+    order_id: str | None = None
+    sent_at: datetime | None = moment(default=None)
+    closed_at: datetime | None = moment(default=None)
+    closed_by: str | None = outside(200, default=None)
+    why: str | None = outside(default=None)
+
+
+class ReorderOrder(SQLModel, table=True):
+    """An order to one supplier, and the event and delivery that send it.
+
+    `counted_at` is when `amount`, a decimal as text, was counted into what its route spends that day; `ended_at` when
+    it was sent, or nothing of it was left. `told_at` and `reminded_at`: that it is held was told, and told once more.
+    """
+
+    __tablename__ = "reorder_order"
+    __table_args__ = (
+        open_only("reorder_order_open", "delivery_id", where="ended_at IS NULL"),
+        open_only("reorder_order_spent", "route", "counted_at", where="counted_at IS NOT NULL"),
+    )
+    id: str = Field(primary_key=True)
+    store: str
+    route: str
+    supplier: str = outside(LONGEST_SKU, nullable=False)
+    currency: str | None = outside(LONGEST_SKU, default=None)
+    event_id: str = Field(sa_column=Column(String, unique=True, nullable=False))
+    delivery_id: str = Field(sa_column=Column(String, unique=True, nullable=False))
+    opened_at: datetime = moment()
+    made_at: datetime = moment()
+    amount: str | None = outside(default=None)
+    counted_at: datetime | None = moment(default=None)
+    ended_at: datetime | None = moment(default=None)
+    number: str | None = outside(default=None)
+    url: str | None = outside(default=None)
+    told_at: datetime | None = moment(default=None)
+    reminded_at: datetime | None = moment(default=None)
+
+
+class StockSeen(SQLModel, table=True):
+    """What stock of a SKU at a location was seen when, for the chart. Kept for a while only."""
+
+    __tablename__ = "stock_seen"
+    __table_args__ = (Index("stock_seen_at", "at"),)
+    store: str = Field(primary_key=True)
+    sku: str = outside(LONGEST_SKU, primary_key=True)
+    location: str = outside(LONGEST_SKU, primary_key=True)
+    at: datetime = Field(sa_column=Column(Moment, primary_key=True))
+    stock: int | None = Field(default=None, sa_type=BigInteger)
+    threshold: int | None = Field(default=None, sa_type=BigInteger)
 
 
 class Worker(SQLModel, table=True):

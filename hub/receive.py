@@ -8,12 +8,14 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import NamedTuple
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
 
 from hub.clock import new_id, to_micros
+from hub.config import RESERVED_STORE
 from hub.errors import CommandError, NotAnEvent, NotAuthenticated, Refusal, Unavailable, UnknownStore
 from hub.event import ONCE_BY_NATURE, Parsed, content_hash, dedupe_key, parse, verify
 from hub.runtime import MOST_BEHIND, Hub
@@ -205,6 +207,34 @@ def new_event(hub: Hub, incoming: Incoming, parsed: Parsed, fingerprint: str) ->
         received_at=to_micros(hub.now()),
         origin="webhook",
         secret=fingerprint,
+    )
+
+
+def own_event(
+    type: str,
+    entity: str | None,
+    data: dict[str, Any],
+    now: datetime,
+    once: bytes,
+    store: str = RESERVED_STORE,
+    event_id: str | None = None,
+) -> NewEvent:
+    """An event that the hub itself makes, as any other is kept; `once` is its key."""
+    document = {"event": type, "data": data, "timestamp": now.isoformat().replace("+00:00", "Z")}
+    parsed = Parsed(type, entity, to_micros(now), document)
+    return NewEvent(
+        id=event_id or new_id("evt"),
+        store=store,
+        type=type,
+        entity=entity,
+        dedupe_key=once,
+        content_hash=content_hash(parsed),
+        body=orjson.dumps(document),
+        headers="{}",
+        occurred_at=parsed.occurred_at,
+        received_at=parsed.occurred_at,
+        origin=RESERVED_STORE,
+        secret=None,
     )
 
 

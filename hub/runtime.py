@@ -3,11 +3,11 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from sqlalchemy import Connection, text
@@ -16,7 +16,7 @@ from hub.clock import Clock, from_micros, new_id, system_time
 from hub.config import Config, route_fingerprint
 from hub.database import Database, assert_durable
 from hub.disk import disk_low
-from hub.errors import Unavailable
+from hub.errors import Stopping, Unavailable
 from hub.event import SigningKey
 from hub.jobs import Bells
 from hub.redaction import redactor
@@ -26,6 +26,8 @@ from hub.store.fan_out import RouteTerms
 from hub.store.records import lock_routes, record
 from hub.writer import Writer
 
+T = TypeVar("T")
+WRITE_AGAIN_AFTER = 0.5
 MOST_SKEW = timedelta(seconds=2)
 MEASURE_EVERY = 60.0
 LOOK_AT_DISK_EVERY = 2.0
@@ -182,3 +184,15 @@ async def written_again(hub: Hub) -> None:
             await hub.writer.put(touch, None)
     except TimeoutError:
         raise Unavailable("the database does not write") from None
+
+
+async def patiently(what: str, work: Callable[[], Awaitable[T]]) -> T:
+    """Do `work` until storage is there for it. Ends with the hub, or with the attempt that waits for it."""
+    while True:
+        try:
+            return await work()
+        except Stopping:
+            raise
+        except Unavailable as trouble:
+            log.warning(f"{what}.waiting", reason=str(trouble))
+            await asyncio.sleep(WRITE_AGAIN_AFTER)

@@ -23,6 +23,7 @@ from hub.errors import Unavailable
 from hub.fan_out import fan_out_waiting
 from hub.jobs import Periodic, run_worker
 from hub.keeping import Place, drop_old
+from hub.reorders import make_orders
 from hub.replay import advance_replays
 from hub.runtime import Hub
 from hub.store.claims import Claim, ClaimRequest, claim, settle_gone
@@ -93,6 +94,7 @@ class Worker:
             *deliveries,
             self._repeat("fan_out", lambda: fan_out_waiting(self.hub)),
             self._repeat("replay", lambda: advance_replays(self.hub)),
+            self._repeat("reorders", lambda: make_orders(self.hub)),
             self._tick(),
             self._watch(),
             self._heartbeat(),
@@ -243,7 +245,7 @@ class Worker:
     async def stop(self, loops: Sequence[asyncio.Future[None]]) -> None:
         """Take nothing more; give what is under way its grace, and give the rest back."""
         self.stopping.set()
-        for bell in ("fan_out", "replay", *(f"deliver:{name}" for name in self.lines)):
+        for bell in ("fan_out", "replay", "reorders", *(f"deliver:{name}" for name in self.lines)):
             self.hub.bells.listen(bell).set()
         longest = max((line.timeout for line in self.lines.values()), default=0.0)
         ends = time.monotonic() + min(longest + STOP_EXTRA, LONGEST_STOP)

@@ -45,6 +45,11 @@ def waiting_events(connection: Connection, most: int) -> Sequence[Row[Any]]:
     return connection.execute(WAITING, {"most": most}).all()
 
 
+def event_rows(connection: Connection, ids: Sequence[str]) -> Sequence[Row[Any]]:
+    """These events, as `waiting_events` has them, whether or not they are fanned out."""
+    return connection.execute(select(*(EVENT.c[name] for name in READ)).where(EVENT.c.id.in_(ids))).all()
+
+
 # Made once, as in hub.store.claims: to make a statement costs as much as to run it.
 READ = ("seq", "id", "store", "type", "entity", "occurred_at", "received_at", "body", "origin")
 WAITING = (

@@ -7,6 +7,8 @@ from sqlalchemy import Connection, delete, exists, literal, or_, select, union_a
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.store import DELIVERY, EVENT, REPLAY, WORKER, among, is_postgres
+from hub.store.reordering import is_over
+from hub.store.reorders import is_due
 from hub.store.replays import GOING_ON
 
 FORGOTTEN_AFTER = timedelta(days=7)
@@ -55,4 +57,5 @@ def due_bells(connection: Connection, now: datetime, routes: Sequence[str]) -> l
     ]
     waiting = select(literal("fan_out").label("bell")).where(exists().where(EVENT.c.fanned_out_at.is_(None)))
     replays = select(literal("replay").label("bell")).where(exists().where(REPLAY.c.state.in_(GOING_ON.values())))
-    return list(connection.execute(union_all(waiting, replays, *checks)).scalars())
+    reorders = select(literal("reorders").label("bell")).where(or_(is_due(now, routes), is_over()))
+    return list(connection.execute(union_all(waiting, replays, reorders, *checks)).scalars())

@@ -62,11 +62,15 @@ class MemoryReorders:
         return [self._order(store, supplier, lines) for (supplier, _), lines in groups.items()]
 
     def _order(self, store: str, supplier: str, lines: Sequence[Reorder]) -> Event:
-        order_id, event_id, now = new_id("ord"), new_id("evt"), self.now()
+        order_id, event_id, now = new_id("pur"), new_id("evt"), self.now()
         self.orders[event_id] = order_id
         for one in lines:
             self.kept[one.id] = replace(one, state="ordering", order_id=order_id)
-        data = {"orderId": order_id, "supplier": supplier, "skus": [one.sku for one in lines]}
+        data = {
+            "reorderId": order_id,
+            "supplier": supplier,
+            "items": [{"sku": one.sku, "quantity": one.quantity} for one in lines],
+        }
         body = json.dumps({"event": REORDER_DUE, "data": data, "timestamp": now.isoformat()}).encode()
         return Event(event_id, store, REORDER_DUE, f"reorder:{order_id}", now, now, body)
 
