@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
+from connectors.erp.odoo.purchasing import OdooPurchasing
 from connectors.erp.purchasing import Purchasing
 from connectors.reorder.erp import Erp
 from connectors.reorder.mail import Mailing
@@ -57,7 +58,7 @@ class Reordering(Connector):
         super().__init__(settings)
         self._stocks = Reading(settings)
         self._sales = Sales()
-        self._erp: Purchasing | None = None
+        self._erp: Purchasing | None = OdooPurchasing(settings.odoo) if settings.odoo is not None else None
 
     async def deliver(self, event: Event, ctx: Context) -> Receipt:
         if event.type == REORDER_DUE:

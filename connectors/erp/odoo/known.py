@@ -22,8 +22,11 @@ USED = {
     "sale.order": ["state", "locked", "pricelist_id"],
     "sale.order.line": ["tax_ids", "tax_id", "discount"],
     "res.partner": ["customer_rank"],
-    "product.product": ["type", "is_storable"],
+    "product.product": ["type", "is_storable", "incoming_qty"],
+    "purchase.order": ["state"],
 }
+APPS = {"purchase.order": "Purchase"}
+"""What has a model that is not of the app Sales."""
 ASKED = ["type", "required", "selection", "digits"]
 
 
@@ -61,7 +64,7 @@ async def columns(line: Line, model: str) -> Columns:
         except Denied:
             raise
         except Refused:
-            raise HoldRoute(f"this Odoo has no {model}: install the app Sales") from None
+            raise HoldRoute(f"this Odoo has no {model}: install the app {APPS.get(model, 'Sales')}") from None
         return found
 
     found: Columns = await _kept(line, ("columns", model), ask)
