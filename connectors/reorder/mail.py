@@ -9,7 +9,7 @@ from functools import partial
 
 from connectors.email import Email
 from connectors.messages import clean_line
-from connectors.reorder.order import Order
+from connectors.reorder.order import Order, price_text
 from connectors.reorder.sending import Done, Sending
 from connectors.reorder.settings import MailSettings
 from hub.connector import Context, Event, Preview
@@ -29,8 +29,7 @@ class OrderMail(Email):
     def _message(self, event: Event, ctx: Context, reply_to: str) -> EmailMessage:
         own = replace(ctx, key=self._order.number, render=partial(ctx.render, order=self._order.plain()))
         message = super()._message(event, own, reply_to)
-        content = csv_of(self._order).encode()
-        message.add_attachment(content, maintype="text", subtype="csv", filename=f"{self._order.number}.csv")
+        message.add_attachment(csv_of(self._order), subtype="csv", filename=f"{self._order.number}.csv")
         message.set_boundary(f"=={hashlib.sha256(self._order.id.encode()).hexdigest()[:32]}==")
         return message
 
@@ -59,7 +58,7 @@ def csv_of(order: Order) -> str:
     writer = csv.writer(written)
     writer.writerow(COLUMNS)
     for row in order.rows:
-        price = "" if row.price is None else format(row.price, "f")
+        price = "" if row.price is None else price_text(row.price, order.currency).replace(",", "")
         place = row.location_name or row.location
         texts = map(_text, (order.number, row.supplier_sku, row.sku, row.name))
         writer.writerow([*texts, row.quantity, price, order.currency or "", _text(place)])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from hub.connector import Reorder, ReorderOrder
+from hub.connector import Reorder, ReorderOrder, amount_text
 
 LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 LONG = 8
@@ -56,12 +56,13 @@ class Order:
         return [row.sku for row in self.rows if row.price is None]
 
     def plain(self) -> dict[str, Any]:
-        """As templates and JSON know it; `price`, `amount` and `total` are Decimal or None."""
+        """As templates know it; `price`, `amount` and `total` are Decimal or None, `price_text` is how it reads."""
         lines = [
             {
                 "sku": row.sku, "supplier_sku": row.supplier_sku, "name": row.name, "quantity": row.quantity,
                 "price": row.price, "amount": row.amount, "location": row.location,
                 "location_name": row.location_name,
+                "price_text": "" if row.price is None else price_text(row.price, self.currency),
             }
             for row in self.rows
         ]  # fmt: skip
@@ -89,6 +90,12 @@ def number_of(order_id: str, prefix: str) -> str:
     """`PO-4F2A9CKT`: made of the order's id alone, so that every attempt, and every replay, has the same."""
     number = int.from_bytes(hashlib.sha256(order_id.encode()).digest()[:8], "big")
     return prefix + "".join(LETTERS[number >> shift & 31] for shift in range(0, LONG * 5, 5))
+
+
+def price_text(price: Decimal, currency: str | None) -> str:
+    """`12.50`: with the currency's decimals, and more where a piece costs less than they can tell."""
+    text = amount_text(price, currency or "")
+    return text if Decimal(text.replace(",", "")) == price else f"{price.normalize():f}"
 
 
 def told(rows: Sequence[Row]) -> str:

@@ -35,8 +35,10 @@ class Post(Sending):
 
 def _as_event(order: Order, event: Event, ctx: Context) -> tuple[Event, Context]:
     """The event with the order as its data, and templates that know `order`."""
-    data = json.dumps({"data": order.plain()}, default=_number, ensure_ascii=False)
-    return replace(event, body=data.encode()), replace(ctx, render=partial(ctx.render, order=order.plain()))
+    plain = order.plain()
+    lines = [{name: value for name, value in line.items() if name != "price_text"} for line in plain["lines"]]
+    data = json.dumps({"data": plain | {"lines": lines}}, default=_number, ensure_ascii=False)
+    return replace(event, body=data.encode()), replace(ctx, render=partial(ctx.render, order=plain))
 
 
 def _number(value: object) -> float | str:

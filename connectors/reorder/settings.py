@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from connectors.email import Email
 from connectors.erp.odoo.settings import OdooSettings
@@ -37,7 +38,7 @@ To: {{ order.supplier }}
 
 {% for line in order.lines %}
 {{ line.quantity }} × {{ line.supplier_sku or line.sku }}  {{ line.name }}
-{%- if line.price is not none %}, {{ line.price | money(order.currency) }} each{% endif %}
+{%- if line.price_text %}, {{ order.currency }} {{ line.price_text }} each{% endif %}
 {%- if line.location_name %}, for {{ line.location_name }}{% endif %}
 
 {% endfor %}
@@ -66,7 +67,7 @@ HTML = """<!DOCTYPE html>
 <td style="padding:6px 12px 6px 0">{{ line.sku }}</td>
 <td dir="auto" style="padding:6px 12px 6px 0">{{ line.name }}</td>
 <td style="padding:6px 12px 6px 0;text-align:right">{{ line.quantity }}</td>
-<td style="padding:6px 12px 6px 0">{{ line.price | money(order.currency) if line.price is not none else "" }}</td>
+<td style="padding:6px 12px 6px 0">{{ order.currency if line.price_text else "" }} {{ line.price_text }}</td>
 <td dir="auto" style="padding:6px 12px 6px 0">{{ line.location_name }}</td>
 </tr>
 {%- endfor %}
@@ -282,7 +283,7 @@ class Settings(Connector.Settings):
     def _one_each(cls, suppliers: dict[str, Supplier]) -> dict[str, Supplier]:
         vendors = [one.vendor for one in suppliers.values() if one.vendor is not None]
         if twice := next((vendor for vendor in vendors if vendors.count(vendor) > 1), None):
-            raise ValueError(f"vendor {twice} stands with two suppliers")
+            raise wrong(f"vendor {twice} stands with two suppliers")
         if blank := next((name for name in suppliers if not name.strip() or not name.isprintable()), None):
             raise ValueError(f"{blank!r} is no name for a supplier")
         return suppliers
@@ -303,7 +304,7 @@ class Settings(Connector.Settings):
         for sku, row in rows.items():
             _check_supplier(row.supplier, info.data.get("suppliers"), f"{path.name}, {sku}: ")
         if both := next((sku for sku in rows if sku in info.data.get("skus", {})), None):
-            raise ValueError(f"{both} stands in `skus` too: keep it in one of them")
+            raise wrong(f"{both} stands in `skus` too: keep it in one of them")
         return _folder(info) / path
 
     @field_validator("window", "close_after", "lead_time")
@@ -318,9 +319,9 @@ class Settings(Connector.Settings):
     def _complete(self) -> Self:
         for name, one in self.suppliers.items():
             if one.email and self.mail is None:
-                raise ValueError(f"suppliers.{name} is ordered from by email: `mail` must name the mail server")
+                raise wrong(f"suppliers.{name} is ordered from by email: `mail` must name the mail server")
             if one.erp and self.odoo is None:
-                raise ValueError(f"suppliers.{name} is ordered from in the ERP: `odoo` must say where that is")
+                raise wrong(f"suppliers.{name} is ordered from in the ERP: `odoo` must say where that is")
         if not self.suppliers and self.odoo is None:
             raise ValueError("name at least one of `suppliers`, or the ERP (`odoo`) whose vendors are ordered from")
         if self.limits is not None and self.currency is None:
@@ -369,14 +370,19 @@ COLUMNS = {
 FLAGS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
+def wrong(text: str) -> PydanticCustomError:
+    """A mistake whose text names suppliers and SKUs: these are no secrets, and are shown as they stand."""
+    return PydanticCustomError("reorder", "{text}", {"text": text})
+
+
 def read_skus(path: Path) -> dict[str, Sku]:
-    """The table of SKUs in a CSV file. Raises ValueError, which names the line."""
+    """The table of SKUs in a CSV file. Raises what pydantic reads as a mistake; its text names the line."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise ValueError(f"{path.name} cannot be read: {error.strerror or error}") from None
+        raise wrong(f"{path.name} cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
-        raise ValueError(f"{path.name} must be in UTF-8") from None
+        raise wrong(f"{path.name} must be in UTF-8") from None
     head = text.partition("\n")[0]
     sign = max(",;\t", key=head.count)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=sign, skipinitialspace=True, strict=True)
@@ -386,18 +392,18 @@ def read_skus(path: Path) -> dict[str, Sku]:
         reader.fieldnames = names
         return _read_rows(reader, path.name)
     except csv.Error as error:
-        raise ValueError(f"{path.name}, line {reader.line_num}: {error}") from None
+        raise wrong(f"{path.name}, line {reader.line_num}: {error}") from None
 
 
 def _check_columns(names: list[str], file: str) -> None:
     if "sku" not in names:
-        raise ValueError(f"{file}: its first row must name the columns, `sku` among them")
+        raise wrong(f"{file}: its first row must name the columns, `sku` among them")
     for name in names:
         if name not in COLUMNS:
             like = get_close_matches(name, COLUMNS, 1, 0.6)
-            raise ValueError(f"{file}: unknown column {name!r}" + (f"; did you mean {like[0]}?" if like else ""))
+            raise wrong(f"{file}: unknown column {name!r}" + (f"; did you mean {like[0]}?" if like else ""))
         if names.count(name) > 1:
-            raise ValueError(f"{file}: two columns are named {name}")
+            raise wrong(f"{file}: two columns are named {name}")
 
 
 def _read_rows(reader: "csv.DictReader[str]", file: str) -> dict[str, Sku]:
@@ -405,18 +411,18 @@ def _read_rows(reader: "csv.DictReader[str]", file: str) -> dict[str, Sku]:
     for row in reader:
         place = f"{file}, line {reader.line_num}"
         if None in row:
-            raise ValueError(f"{place}: more values than columns")
+            raise wrong(f"{place}: more values than columns")
         given = {name: value.strip() for name, value in row.items() if value and value.strip()}
         if not given:
             continue
         sku = given.pop("sku", "")
         if not sku:
-            raise ValueError(f"{place}: no sku")
+            raise wrong(f"{place}: no sku")
         if sku in found:
-            raise ValueError(f"{place}: {sku} stands in it twice")
+            raise wrong(f"{place}: {sku} stands in it twice")
         found[sku] = _sku_of(given, place)
         if len(found) > MOST_ROWS:
-            raise ValueError(f"{file}: at most {MOST_ROWS} rows")
+            raise wrong(f"{file}: at most {MOST_ROWS} rows")
     return found
 
 
@@ -426,7 +432,7 @@ def _sku_of(given: dict[str, str], place: str) -> Sku:
     if "order" in values:
         flag = FLAGS.get(values["order"].lower())
         if flag is None:
-            raise ValueError(f"{place}: order must be yes or no")
+            raise wrong(f"{place}: order must be yes or no")
         values["order"] = flag
     if how:
         values["quantity"] = how
@@ -436,7 +442,7 @@ def _sku_of(given: dict[str, str], place: str) -> Sku:
         first = error.errors(include_url=False)[0]
         column = str(first["loc"][-1]) if first["loc"] else ""
         reason = str((first.get("ctx") or {}).get("error") or first["msg"]).replace("Input should be", "must be")
-        raise ValueError(f"{place}: {column}: {reason}") from None
+        raise wrong(f"{place}: {column}: {reason}") from None
 
 
 def _check_supplier(name: str | None, known: Mapping[str, Supplier] | None, place: str = "") -> None:
@@ -444,7 +450,7 @@ def _check_supplier(name: str | None, known: Mapping[str, Supplier] | None, plac
         return
     like = get_close_matches(name, known, 1, 0.6)
     said = f"; did you mean {like[0]}?" if like else f"; there are {', '.join(known) or 'none'}"
-    raise ValueError(f"{place}supplier {name[:60]} is not under `suppliers`{said}")
+    raise wrong(f"{place}supplier {name[:60]} is not under `suppliers`{said}")
 
 
 def _plain_addresses(addresses: tuple[str, ...]) -> tuple[str, ...]:
