@@ -96,6 +96,8 @@ ALERT_TITLES = {
     "hub.disk.low": ("litekart-hub: the disk is nearly full",),
     "hub.behind": ("litekart-hub: deliveries wait too long", " on {route}"),
     "hub.catch_up.failing": ("litekart-hub: a store cannot be polled", ": {store}"),
+    "hub.reorder.held": ("litekart-hub: an order waits for approval", " on {route}"),
+    "hub.reorder.expired": ("litekart-hub: reorders were closed for their age", " on {route}"),
     "hub.webhooks.wrong": ("litekart-hub: webhooks do not come here", " from {store}"),
 }
 ALERT_LENGTH = 2_000

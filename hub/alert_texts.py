@@ -13,6 +13,10 @@ DISK = "hub.disk.low"
 BEHIND = "hub.behind"
 UNPOLLED = "hub.catch_up.failing"
 UNREGISTERED = "hub.webhooks.wrong"
+REORDER_HELD = "hub.reorder.held"
+REORDER_EXPIRED = "hub.reorder.expired"
+OF_ROUTES = {DEAD, HELD, BEHIND, REORDER_HELD, REORDER_EXPIRED}
+"""Whose name is a route."""
 
 BEHIND_AFTER = timedelta(seconds=60)
 UNKNOWN_STORE = "?"
@@ -29,7 +33,8 @@ LONGEST_REASON = 300
 class News:
     """What is to be told of one matter: how many since when, some of what it is about, `more` of them unnamed.
 
-    `name` is the route or store, or empty; `label` the reason's key, under which like ones are told together.
+    `name` is the route or store, or empty; `label` the reason's key, under which like ones are told together, or what
+    is told by itself.
     """
 
     kind: str
@@ -45,7 +50,7 @@ class News:
 
     @property
     def route(self) -> str | None:
-        return self.name if self.kind in {DEAD, HELD, BEHIND} and self.name else None
+        return self.name if self.kind in OF_ROUTES and self.name else None
 
     @property
     def lasts(self) -> bool:
@@ -80,7 +85,7 @@ def alert_data(news: News, now: datetime, dashboard: str | None, *, summary: boo
         "route": news.route,
         "store": news.store,
         "reason": _reason(news),
-        "error_key": news.label or None,
+        "error_key": None if news.kind in {REORDER_HELD, REORDER_EXPIRED} else news.label or None,
         "count": news.count,
         "since": _time(news.since),
         "until": _time(now),
@@ -99,6 +104,10 @@ def _time(moment: datetime) -> str:
 
 def _clock(moment: datetime) -> str:
     return f"{moment:%H:%M} UTC"
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def _reason(news: News) -> str:
@@ -179,6 +188,17 @@ def _unregistered(news: News, *, summary: bool) -> str:
     return f"{again}Store {news.name} does not send all its webhooks here since {_clock(news.since)}: {_reason(news)}."
 
 
+def _reorder_held(news: News, *, summary: bool) -> str:
+    again = "Once more: " if summary else ""
+    return f"{again}Route {news.name} has an order that waits for a person since {_day(news.since)}: {_reason(news)}."
+
+
+def _reorder_expired(news: News, *, summary: bool) -> str:
+    reorders = _many(news.count, "reorder", "reorders", summary)
+    was, its = ("was", "its") if news.count == 1 else ("were", "their")
+    return f"{reorders} of route {news.name} {was} closed for {its} age: {_reason(news)}."
+
+
 @dataclass(frozen=True)
 class Kind:
     """How one kind is told."""
@@ -242,5 +262,17 @@ KINDS = {
         lambda news: f"`hub store connect {news.name}` makes and mends the store's registrations.",
         lambda news: "/",
         lambda news: f"hub store watch {news.name}",
+    ),
+    REORDER_HELD: Kind(
+        _reorder_held,
+        lambda news: f"`hub reorders approve {news.label}` sends it, `hub reorders drop {news.label}` does not.",
+        lambda news: "/reorders",
+        lambda news: "hub reorders --state waiting",
+    ),
+    REORDER_EXPIRED: Kind(
+        _reorder_expired,
+        lambda news: "See what became of these orders; what is low still or again is ordered anew.",
+        lambda news: "/reorders?state=closed",
+        lambda news: "hub reorders --state closed",
     ),
 }

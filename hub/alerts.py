@@ -25,8 +25,11 @@ from hub.alert_texts import (
     DEAD,
     DISK,
     HELD,
+    OF_ROUTES,
     REFUSAL_CAUSES,
     REFUSED,
+    REORDER_EXPIRED,
+    REORDER_HELD,
     UNKNOWN_STORE,
     UNPOLLED,
     UNREGISTERED,
@@ -104,7 +107,7 @@ def _tell(hub: Hub, connection: Connection, now: datetime) -> tuple[bool, list[S
             forget_alert(connection, step.key)
         else:
             remember(connection, step.key, step.row)
-    mark_told(connection, found)
+    mark_told(connection, now, found)
     told = [step for step in steps if step.tell is not None]
     if told:
         keep_events(connection, now, [_event(hub, now, step) for step in told])
@@ -153,7 +156,7 @@ def _by_matter(found: Iterable[News], told: Collection[Key]) -> dict[Key, News]:
 
 def _heard(hub: Hub, key: Key) -> bool:
     kind, name, _ = key
-    return bool(alert_routes(hub.config, name if kind in {DEAD, HELD, BEHIND} and name else None))
+    return bool(alert_routes(hub.config, name if kind in OF_ROUTES and name else None))
 
 
 def next_step(
@@ -224,8 +227,20 @@ def _news(hub: Hub, now: datetime, found: Found) -> Iterator[News]:
         yield News(UNPOLLED, row.store, "", row.error or NO_REASON, 1, row.failing_since, store=row.store)
     for row in found.unregistered:
         yield News(UNREGISTERED, row.store, "", row.wrong or NO_REASON, 1, row.wrong_since, store=row.store)
+    yield from _reorders(now, found)
     if hub.disk_low is not None:
         yield News(DISK, "", "", hub.disk_low, 1, now)
+
+
+def _reorders(now: datetime, found: Found) -> Iterator[News]:
+    """Orders that wait for a person, each by itself; and what was open for too long."""
+    for row in found.orders:
+        reason = f"order to {row.supplier}: {row.last_error or NO_REASON}"
+        about, since = (f"reorder:{row.id}",), row.told_at or now
+        yield News(REORDER_HELD, row.route, row.id, reason, 1, since, about, 0, (row.delivery_id,), row.store)
+    for row in found.expired:
+        label, how = ("sent", "sent, and never closed since") if row.number else ("unsent", "never sent")
+        yield News(REORDER_EXPIRED, row.route, label, how, 1, now, (f"sku:{row.sku}",), store=row.store)
 
 
 def _refusals(now: datetime, found: Found) -> Iterator[News]:

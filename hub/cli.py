@@ -13,7 +13,19 @@ import httpx
 import typer
 from typer.exceptions import TyperException
 
-from hub.commands import acting, beginning, checking, doubles, keeping, looking, people, running, sending, stores
+from hub.commands import (
+    acting,
+    beginning,
+    checking,
+    doubles,
+    keeping,
+    looking,
+    people,
+    reordering,
+    running,
+    sending,
+    stores,
+)
 from hub.commands.asking import AsJson
 from hub.commands.output import complain, say, show_json, show_table
 from hub.config import CONNECTORS, config_schema, find_connector
@@ -34,6 +46,7 @@ settings = typer.Typer(help="The config file.", no_args_is_help=True)
 connectors = typer.Typer(help="Connectors: those installed, and new ones.", no_args_is_help=True)
 sessions = typer.Typer(help="Who is logged in to the dashboard.", no_args_is_help=True)
 store = typer.Typer(help="A store's webhook registrations.", no_args_is_help=True)
+reorders = typer.Typer(help="What was ordered anew because stock was low.", invoke_without_command=True)
 refused = typer.Typer(help="Requests that did not become events.", invoke_without_command=True)
 
 
@@ -120,12 +133,18 @@ app.command("catch-up")(stores.catch_up)
 store.command("connect")(stores.connect)
 store.command("watch")(stores.watch)
 app.command("store-double")(doubles.store_double)
+reorders.callback()(reordering.reorders)
+reorders.command("plan")(reordering.plan)
+reorders.command("approve")(reordering.approve)
+reorders.command("drop")(reordering.drop)
+reorders.command("close")(reordering.close)
 refused.callback()(looking.refused)
 refused.command("accept")(acting.accept)
 database.command("upgrade")(running.db_upgrade)
 sessions.command("end")(people.end_sessions)
 app.add_typer(sessions, name="sessions")
 app.add_typer(store, name="store")
+app.add_typer(reorders, name="reorders")
 app.add_typer(refused, name="refused")
 app.add_typer(database, name="db")
 app.add_typer(settings, name="config")

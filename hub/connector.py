@@ -387,5 +387,9 @@ class Connector(ABC):
         """What `deliver` would send. Sends nothing."""
         return Preview("no preview", f"{type(self).__name__} does not say what it would send")
 
+    async def plan(self, ctx: Context) -> Sequence[ReorderLine] | None:
+        """What it would order now, from the store's present stock, without ordering. None: it orders nothing ever."""
+        return None
+
     async def close(self) -> None:
         """Called once when the worker stops."""

@@ -55,7 +55,7 @@ MOST_VIEWERS = 200
 BACKLOG = 2048
 ASK_TIMEOUT = 60.0
 # Operations that take as long as the database, or the store, is large.
-UNHURRIED = {"backup", "replay.stop", "catch_up.now", "catch_up.preview", "catch_up.start"}
+UNHURRIED = {"backup", "replay.stop", "catch_up.now", "catch_up.preview", "catch_up.start", "reorders.plan"}
 SQLITE_BEGINS = b"SQLite format 3\0"
 
 Caller = Callable[[str, dict[str, Any]], Awaitable[Any]]

@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from hub.connector import (
     REORDER_CLOSES_AFTER,
@@ -27,6 +27,7 @@ from hub.connector import (
     ReorderOrder,
     Reorders,
 )
+from hub.errors import CommandError
 from hub.event import search_keys
 from hub.receive import own_event
 from hub.runtime import Hub, patiently
@@ -198,3 +199,43 @@ def _data(order_id: str, group: Group, found: Sequence[Reorder]) -> dict[str, An
         for line in found
     ]
     return {"reorderId": order_id, "supplier": group.supplier, "currency": group.currency, "items": items}
+
+
+async def approve_order(hub: Hub, who: str, any_id: str) -> str:
+    """Let a held order go; its id. `any_id` may be the order's, its delivery's or a line's. Raises CommandError."""
+    order = await _order_meant(hub, any_id)
+    route = await hub.database.write(lambda connection: reordering.approve(connection, hub.now(), order, who))
+    if route is None:
+        raise CommandError(f"{order.id}: waits for nobody; it {_state_of(order)}")
+    hub.bells.ring(f"deliver:{route}")
+    return str(order.id)
+
+
+async def drop_order(hub: Hub, who: str, any_id: str, why: str) -> str:
+    """Cancel an order that was not sent, and close its lines; its id. Raises CommandError."""
+    order = await _order_meant(hub, any_id)
+    closed = await hub.database.write(lambda connection: reordering.drop(connection, hub.now(), order.id, who, why))
+    if closed is None:
+        raise CommandError(f"{order.id}: cannot be dropped; it {_state_of(order)}")
+    return str(order.id)
+
+
+async def close_reorder(hub: Hub, who: str, reorder_id: str, why: str) -> None:
+    """Close one: the next low stock opens another. Raises CommandError where there is none that is not closed."""
+    if not await hub.database.write(lambda connection: reordering.close(connection, hub.now(), reorder_id, who, why)):
+        raise CommandError(f"{reorder_id}: there is no open reorder of that id; `hub reorders` lists them")
+
+
+async def _order_meant(hub: Hub, any_id: str) -> Row[Any]:
+    order = await hub.database.read(lambda connection: reordering.find_order(connection, any_id))
+    if order is None:
+        raise CommandError(f"{any_id}: there is no such order; `hub reorders --state waiting` lists those that wait")
+    return order
+
+
+def _state_of(order: Row[Any]) -> str:
+    if order.number is not None:
+        return f"was sent as {order.number}"
+    if order.lease_until is not None:
+        return "is being sent just now"
+    return "has ended" if order.ended_at is not None else f"is {order.status}: {order.last_error or 'not tried yet'}"

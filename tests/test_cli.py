@@ -153,7 +153,7 @@ def test_without_a_command_it_tells_them_all(console: Console, tmp_path: Path) -
         "up serve work init check send status events deliveries replays show explain replay pause resume release cancel"
     )
     of_the_dashboard = {"dashboard", "passwd", "login", "sessions"}
-    more = {"backup", "restore", "refused", "db", "config", "connectors", "demo", "store", "stores"}
+    more = {"backup", "restore", "refused", "reorders", "db", "config", "connectors", "demo", "store", "stores"}
     assert set(listed) == {*asked.split(), *of_the_dashboard, *more}
 
 
@@ -172,6 +172,11 @@ FAILED = {
     "replay --status gone --route onne --to one": "there is no route onne; there is one",
     "replay --status dead --json": "nothing to replay",
     "refused accept ref_none": "ref_none: there is no such refusal",
+    "reorders --store mian": "there is no store mian; there is main",
+    "reorders approve pur_none": "pur_none: there is no such order; `hub reorders --state waiting`",
+    "reorders drop pur_none --why no": "pur_none: there is no such order",
+    "reorders close reo_none --why no": "reo_none: there is no open reorder of that id",
+    "reorders plan --route one": "route one orders nothing; there is no route that does",
     "replay --stop rpl_none": "rpl_none: there is no such replay",
     "send order.placed": "nothing listens at http://127.0.0.1:9/webhooks/main: start the hub with `hub up`",
     "serve": "SQLite serves one process, `hub up`",

@@ -13,13 +13,18 @@ import orjson
 import pytest
 from sqlalchemy import Row
 
-from hub.connector import REORDER_DUE
-from hub.deliver import attempt
+from hub.alerts import raise_alerts
+from hub.connector import REORDER_DUE, Rejected
+from hub.deliver import attempt, context_of, event_of
+from hub.errors import CommandError, NotAnEvent
 from hub.reorders import make_orders
-from hub.store import DELIVERY, EVENT, EVENT_KEY, REORDER, REORDER_ORDER
+from hub.replay import cancel_deliveries, start_replay
+from hub.store import DELIVERY, EVENT, EVENT_KEY, REORDER, REORDER_ORDER, STOCK_SEEN
+from hub.store.meant import Filter
 from tests import hubdb
 from tests.buyer import Buyer
-from tests.hubdb import Lab, document, open_lab, route
+from tests.hubdb import MORNING, Lab, document, open_lab, route
+from tests.operations import ask
 
 shared_url, database_url = hubdb.shared_url, hubdb.database_url
 WINDOW = 600
@@ -41,12 +46,13 @@ async def lab(tmp_path: Path, database_url: str) -> AsyncIterator[Lab]:
 
 
 async def low(lab: Lab, *skus: str, **more: Any) -> None:
-    """An event of each SKU, delivered along `buy`."""
+    """An event of each SKU, delivered along `buy` one after the other; then a second goes by."""
     for sku in skus:
         number = lab.made = lab.made + 1
         await lab.keep(document("inventory.low", sku=sku, productId=f"prod_{sku}", number=number, **more))
-    await lab.fan_out()
-    await deliver(lab)
+        await lab.fan_out()
+        await deliver(lab)
+    lab.later(1)
 
 
 async def deliver(lab: Lab, name: str = "buy") -> list[str]:
@@ -111,3 +117,198 @@ async def test_an_order_is_an_event_of_its_store_along_the_route_that_opened_it_
     assert {one.value for one in found} == {"KET-1", "KET-2"}
     assert await deliver(lab) == ["delivered"]
     assert bought() == [["12 KET-1", "12 KET-2"]]
+
+
+async def told(lab: Lab) -> list[str]:
+    """The alerts about reorders since this was last asked: what each says to do."""
+    while await raise_alerts(lab.hub):
+        pass
+    before = vars(lab).setdefault("told", set())
+    rows = [row for row in await lab.rows(EVENT, EVENT.c.store == "hub") if row.id not in before]
+    before |= {row.id for row in rows}
+    texts = [orjson.loads(row.body)["data"] for row in rows if row.type.startswith("hub.reorder.")]
+    return [f"{one['text']} {one['remedy']}" for one in texts]
+
+
+async def test_stock_that_wobbles_is_one_and_low_again_after_it_rose_another(lab: Lab) -> None:
+    for stock in (5, 4, 5, 4):
+        await low(lab, "KET-1", stock=stock, threshold=10)
+    assert await states(lab) == [("KET-1", None)]
+    await due(lab)
+    await deliver(lab)
+    for stock in (4, 40, 4):
+        await low(lab, "KET-1", stock=stock, threshold=10)
+    await low(lab, "KET-1", location="wh_2")
+    assert await states(lab) == [("KET-1", "stock 40 > 10"), ("KET-1", None), ("KET-1", None)]
+    first, second, third = await lab.rows(REORDER)
+    assert (first.closed_by, second.location, third.location) == ("route:buy", "", "wh_2")
+    assert [row.stock for row in await lab.rows(STOCK_SEEN, STOCK_SEEN.c.location == "")] == [5, 4, 5, 4, 40, 4]
+
+
+async def test_what_ended_half_way_is_gone_on_with(lab: Lab) -> None:
+    await low(lab, "KET-1")
+    (row,) = await due(lab)
+    # The order is sent, and the process dies before it has said so: the connector is asked again, under the same key.
+    one = await lab.claim_one("buy")
+    lab.later(3600)
+    await low(lab, "KET-1", "KET-2")
+    assert await states(lab) == [("KET-1", None), ("KET-2", None)]
+    assert one.delivery.id == row.id
+    assert bought() == [["12 KET-1"]]
+    # A replay finds that it was sent.
+    await start_replay(lab.hub, "ana", Filter(ids=(row.id,)), as_new=True)
+    assert await deliver(lab) == ["delivered"]
+    assert bought() == [["12 KET-1"]]
+    assert [one.note for one in await lab.attempts(row.id)][-1] == f"already sent: PO-{row.entity[-6:]}"
+    # Restored from before its order was made, the lines become the same order, in the same delivery.
+    await lab.write(lambda c: c.execute(REORDER.update().values(order_id=None, sent_at=None)))
+    await lab.write(lambda c: c.execute(REORDER_ORDER.delete()))
+    await lab.write(lambda c: c.execute(DELIVERY.delete().where(DELIVERY.c.id == row.id)))
+    await lab.write(lambda c: c.execute(EVENT.delete().where(EVENT.c.id == row.event_id)))
+    assert [(again.id, again.event_id) for again in await due(lab)] == [(row.id, row.event_id)]
+
+
+async def test_another_route_finds_no_order_and_no_store_makes_one_up(lab: Lab) -> None:
+    await low(lab, "KET-1")
+    (row,) = await due(lab)
+    buyer = context_of(lab.hub, lab.line("all"), row, 1, event_of((await lab.claim_one("buy")).delivery))
+    with pytest.raises(Rejected, match="no order of this route"):
+        await buyer.reorders.order()
+    with pytest.raises(NotAnEvent):
+        await lab.keep(document(REORDER_DUE, reorderId=row.entity))
+
+
+APPROVAL = {"buy": ROUTES["buy"] | {"settings": {"approval": True}}, "all": route()}
+
+
+@pytest.fixture
+async def careful(tmp_path: Path, database_url: str) -> AsyncIterator[Lab]:
+    """The same, where a person approves each order; alerts go to `all`."""
+    async with open_lab(tmp_path, database_url, APPROVAL, alerts=["all"]) as made:
+        made.stand_still()
+        yield made
+
+
+async def test_a_held_order_is_told_once_and_once_more_after_a_week(careful: Lab) -> None:
+    await low(careful, "KET-1")
+    await due(careful)
+    assert await told(careful) == []
+    assert await deliver(careful) == ["held"]
+    (text,) = await told(careful)
+    order = await careful.row(REORDER_ORDER)
+    assert "order to Acme: approval: an order of 20. Reorder: " in text
+    assert f"`hub reorders approve {order.id}` sends it" in text
+    for _ in range(6 * 24):
+        careful.later(3600)
+        assert await told(careful) == []
+    careful.later(24 * 3600)
+    assert len(await told(careful)) == 1
+    careful.later(20 * 24 * 3600)
+    assert await told(careful) == []
+
+
+async def test_approved_it_goes_and_who_let_it_go_is_known(careful: Lab) -> None:
+    await low(careful, "KET-1")
+    (row,) = await due(careful)
+    await deliver(careful)
+    (line,) = (await ask(careful, "reorders", state="waiting"))["reorders"]
+    assert (line["state"], line["held"]) == ("waiting", "approval: an order of 20")
+    assert (await ask(careful, "status"))["reorders_waiting"] == 1
+    answer = await ask(careful, "reorder.approve", id=line["id"], who="ana")
+    assert answer == {"order": line["order_id"]}
+    assert await deliver(careful) == ["delivered"]
+    (line,) = (await ask(careful, "reorders", sku="KET-1", state="sent"))["reorders"]
+    assert (line["number"], line["url"]) == (f"PO-{line['order_id'][-6:]}", "https://erp.test/po")
+    assert (await careful.delivery(row.id)).released_by == "ana"
+    assert [one["action"] for one in (await ask(careful, "audit"))["audit"]] == ["reorder.approve", "release"]
+    with pytest.raises(CommandError, match="was sent as PO-"):
+        await ask(careful, "reorder.drop", id=line["order_id"], why="no")
+    with pytest.raises(CommandError, match="waits for nobody; it was sent as"):
+        await ask(careful, "reorder.approve", id=line["order_id"])
+
+
+async def test_dropped_it_never_goes_and_the_next_low_stock_opens_another(careful: Lab) -> None:
+    await low(careful, "KET-1", "KET-2")
+    (row,) = await due(careful)
+    await deliver(careful)
+    answer = await ask(careful, "reorder.drop", id=row.id, who="ana", why="too dear")
+    assert (await careful.delivery(row.id)).last_error == "dropped by ana: too dear"
+    assert await states(careful) == [(sku, "dropped by ana: too dear") for sku in ("KET-1", "KET-2")]
+    await low(careful, "KET-1")
+    assert len(await states(careful)) == 3
+    assert [one["detail"]["order"] for one in (await ask(careful, "audit"))["audit"]] == [answer["order"]]
+    # Sent again all the same, it finds nothing to order.
+    await start_replay(careful.hub, "ana", Filter(ids=(row.id,)))
+    assert (await deliver(careful), Buyer.bought) == (["skipped"], {})
+
+
+async def test_an_order_of_which_nothing_is_left_waits_for_nobody(careful: Lab) -> None:
+    await low(careful, "KET-1", "KET-2", "KET-3")
+    (row,) = await due(careful)
+    await deliver(careful)
+    lines = await careful.rows(REORDER)
+    await ask(careful, "reorder.close", id=lines[0].id, who="ana", why="bought in town")
+    await low(careful, "KET-2", stock=40, threshold=10)
+    await make_orders(careful.hub)
+    assert (await careful.delivery(row.id)).status == "held"
+    await ask(careful, "reorder.close", id=lines[2].id, who="ana", why="bought in town")
+    await make_orders(careful.hub)
+    assert (await careful.delivery(row.id)).last_error == "nothing of it is left to order"
+    # A plain cancel of its delivery closes the lines too.
+    await low(careful, "KET-1")
+    (_, row) = await due(careful)
+    await cancel_deliveries(careful.hub, "ana", [row.id])
+    await make_orders(careful.hub)
+    assert (await states(careful))[-1] == ("KET-1", "its order was not sent: cancelled by ana")
+    with pytest.raises(CommandError, match="there is no open reorder"):
+        await ask(careful, "reorder.close", id=lines[0].id, why="again")
+
+
+async def test_what_stays_open_is_closed_in_the_end_and_told_once(lab: Lab) -> None:
+    await low(lab, "KET-1", "KET-2")
+    await due(lab)
+    await deliver(lab)
+    await low(lab, "KET-3")
+    lab.later(30 * 24 * 3600 - WINDOW - 60)
+    assert await told(lab) == []
+    lab.later(WINDOW + 120)
+    sent, unsent = await told(lab)
+    assert "2 reorders of route buy were closed for their age: sent, and never closed since. Skus: KET-1, KET-2" in sent
+    assert "1 reorder of route buy was closed for its age: never sent. Sku: KET-3." in unsent
+    assert {why for _, why in await states(lab)} == {"it was not closed for as long as one may stay open"}
+    lab.later(3600)
+    assert await told(lab) == []
+
+
+async def test_the_day_has_a_limit_for_all_orders_together(tmp_path: Path, database_url: str) -> None:
+    routes = {"buy": ROUTES["buy"] | {"settings": {"day_limit": "300"}}}
+    async with open_lab(tmp_path, database_url, routes) as lab:
+        lab.stand_still()
+        # Half past midnight, so that the day is long.
+        lab.later((MORNING.replace(hour=0, minute=30) - lab.hub.now()).total_seconds())
+        for n in range(4):
+            await low(lab, f"S{n}", supplier=f"Supplier {n}", price=10)
+        await due(lab)
+        # All at once: 120 each, of which two are within 300.
+        assert sorted(await deliver(lab)) == ["delivered", "delivered", "held", "held"]
+        lab.later(24 * 3600)
+        held = await lab.rows(DELIVERY, DELIVERY.c.status == "held")
+        await ask(lab, "reorder.approve", id=held[0].id)
+        assert await deliver(lab) == ["delivered"]
+        await low(lab, "S8", supplier="Eight", price=20)
+        await due(lab)
+        # Let go by a person, 120 count all the same: 240 more are too much.
+        assert await deliver(lab) == ["held"]
+        assert len(bought()) == 3
+
+
+async def test_planned_is_what_would_be_ordered_and_nothing_is(lab: Lab) -> None:
+    plan = await ask(lab, "reorders.plan")
+    (line,) = plan["lines"]
+    assert (line["route"], line["store"], line["sku"], line["there"]) == ("buy", "main", "PLAN-1", None)
+    await low(lab, "PLAN-1")
+    (line,) = (await ask(lab, "reorders.plan", route="buy"))["lines"]
+    assert line["there"].startswith("open since ")
+    assert len(await states(lab)) == 1
+    with pytest.raises(CommandError, match="route all orders nothing"):
+        await ask(lab, "reorders.plan", route="all")

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, exists, func, select,
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.config import RESERVED_STORE
-from hub.store import ALERT, CATCH_UP, DELIVERY, EVENT, REGISTRATIONS, ROUTE_STATE, STAT, is_postgres
+from hub.store import ALERT, CATCH_UP, DELIVERY, EVENT, REGISTRATIONS, ROUTE_STATE, STAT, is_postgres, reordering
 from hub.store.reading import PENDING, blocked, oldest_due
 from hub.store.stats import hour_of
 
@@ -49,7 +49,8 @@ class Late:
 class Found:
     """What the database has to tell. `refused`: by store and code, how many in each of the last hours.
 
-    `unpolled` are stores' resources that cannot be polled, `unregistered` stores whose registrations are wrong.
+    `unpolled` are stores' resources that cannot be polled, `unregistered` stores whose registrations are wrong,
+    `orders` those that wait for a person, `expired` reorders that were open for as long as they may be.
     """
 
     dead: Sequence[Any]
@@ -58,12 +59,14 @@ class Found:
     late: Sequence[Late]
     unpolled: Sequence[Row[Any]]
     unregistered: Sequence[Row[Any]]
+    orders: Sequence[Row[Any]]
+    expired: Sequence[Row[Any]]
     known: Mapping[Key, Row[Any]]
 
     @property
     def once(self) -> bool:
         """Whether there is something that is marked once it is told."""
-        return bool(self.dead or self.held or self.unpolled or self.unregistered)
+        return bool(self.dead or self.held or self.unpolled or self.unregistered or self.orders or self.expired)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,8 @@ def find(connection: Connection, now: datetime, known: Mapping[Key, Row[Any]], w
         late=_late(connection, now, watched),
         unpolled=_unpolled(connection, now, watched.failing_after),
         unregistered=_unregistered(connection),
+        orders=reordering.untold_orders(connection, now),
+        expired=reordering.expired(connection, now),
         known=known,
     )
 
@@ -170,8 +175,8 @@ def _late_fan_out(connection: Connection, latest: datetime) -> Late | None:
     return Late(None, since, connection.execute(select(func.count()).select_from(some)).scalar_one())
 
 
-def mark_told(connection: Connection, found: Found) -> None:
-    """Each death, each opening of a breaker, and each beginning of trouble with a store counts as told, once."""
+def mark_told(connection: Connection, now: datetime, found: Found) -> None:
+    """Each death, opening of a breaker, beginning of trouble and held order counts as told; what expired is closed."""
     if found.dead:
         told = update(DELIVERY).where(DELIVERY.c.id.in_([row.id for row in found.dead]))
         connection.execute(told.values(alerted=DELIVERY.c.attempts))
@@ -185,6 +190,10 @@ def mark_told(connection: Connection, found: Found) -> None:
     for row in found.unregistered:
         ours = update(REGISTRATIONS).where(REGISTRATIONS.c.store == row.store)
         connection.execute(ours.values(alerted_at=REGISTRATIONS.c.wrong_since))
+    for row in found.orders:
+        reordering.order_told(connection, now, row)
+    if found.expired:
+        reordering.expire(connection, now, [row.id for row in found.expired])
 
 
 def remember(connection: Connection, key: Key, values: Mapping[str, Any]) -> None:

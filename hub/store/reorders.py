@@ -44,11 +44,20 @@ class Group(NamedTuple):
 
 
 def lines() -> Select[*tuple[Any, ...]]:
-    """Reorders with their state, and number and link of their order where they were sent in it."""
+    """Reorders with their state, number and link of their order where they were sent in it, and its delivery."""
     sent = REORDER.c.sent_at.is_not(None)
-    order = (case((sent, REORDER_ORDER.c.number)).label("number"), case((sent, REORDER_ORDER.c.url)).label("url"))
-    joined = REORDER.outerjoin(REORDER_ORDER, REORDER_ORDER.c.id == REORDER.c.order_id)
-    return select(REORDER, STATE.label("state"), *order).select_from(joined)
+    more = (
+        STATE.label("state"),
+        case((sent, REORDER_ORDER.c.number)).label("number"),
+        case((sent, REORDER_ORDER.c.url)).label("url"),
+        REORDER_ORDER.c.event_id,
+        REORDER_ORDER.c.delivery_id,
+        DELIVERY.c.status.label("delivery_status"),
+        DELIVERY.c.last_error,
+    )
+    orders = REORDER.outerjoin(REORDER_ORDER, REORDER_ORDER.c.id == REORDER.c.order_id)
+    joined = orders.outerjoin(DELIVERY, DELIVERY.c.id == REORDER_ORDER.c.delivery_id)
+    return select(REORDER, *more).select_from(joined)
 
 
 def reorder_of(row: Row[Any], *, new: bool = False) -> Reorder:
@@ -286,5 +295,6 @@ def see(
     if last is not None and (last.stock, last.threshold) == (stock, threshold) and last.at > now - SEEN_AGAIN_AFTER:
         return
     insert: Any = postgresql.insert(STOCK_SEEN) if is_postgres(connection) else sqlite.insert(STOCK_SEEN)
-    row = insert.values(store=store, sku=sku, location=location, at=now, stock=stock, threshold=threshold)
-    connection.execute(row.on_conflict_do_nothing())
+    seen = {"stock": stock, "threshold": threshold}
+    row = insert.values(store=store, sku=sku, location=location, at=now, **seen)
+    connection.execute(row.on_conflict_do_update(index_elements=["store", "sku", "location", "at"], set_=seen))

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from hub import catch_up, registrations, replay
+from hub import catch_up, registrations, reorders, replay
 from hub.backup import Copy, back_up
 from hub.config import Store
 from hub.errors import CommandError, ConfigError, Unavailable
@@ -30,18 +30,19 @@ from hub.models import LONGEST_TEXT
 from hub.receive import accept_refused, accept_repeat
 from hub.runtime import Hub
 from hub.sandbox import near
-from hub.store import reading, replays, routes
+from hub.store import reading, reordering, replays, routes
 from hub.store.contents import Contents
 from hub.store.events import get_repeat
 from hub.store.meant import GONE, Filter
 from hub.store.reading import DeliveryFilter, EventFilter
 from hub.store.refusals import get_refused, list_refused
+from hub.store.reordering import ReorderFilter
 from hub.store.sessions import end_all
-from hub.trying import Finding, check_route, told
+from hub.trying import Finding, check_route, planned, plans, told
 from hub.units import parse_duration
 from hub.web.auth import LINK_ASKED_FOR, dashboard_off, make_link
 from hub.web.explain import explained, surroundings
-from hub.web.plain import chosen, delivery_json, event_json, plain, whole_delivery_json, whole_event_json
+from hub.web.plain import chosen, delivery_json, event_json, plain, reorder_json, whole_delivery_json, whole_event_json
 from hub.web.status import look, status, stores_json
 
 Operation = Callable[[Hub, dict[str, Any]], Awaitable[Any]]
@@ -240,6 +241,27 @@ class LookBackWanted(StoreWanted):
     """`since`: a moment as ISO 8601, or an age such as 2d."""
 
     since: str
+
+
+class ReordersWanted(Arguments):
+    """`state`: open, waiting (for a person), ordering, sent or closed."""
+
+    store: str | None = None
+    sku: str | None = None
+    route: str | None = None
+    state: Literal["open", "waiting", "ordering", "sent", "closed"] | None = None
+    limit: int = Field(50, ge=1, le=MOST_LISTED)
+    before: Annotated[str, _page_of("reo")] | None = None
+
+
+class PlanWanted(Arguments):
+    """`route`: one, or all that order."""
+
+    route: str | None = None
+
+
+class ReorderEnded(ByPerson):
+    why: str = Field(min_length=1, max_length=500)
 
 
 class Named(Arguments):
@@ -690,6 +712,54 @@ def registrations_json(hub: Hub, store: str, found: Sequence[registrations.Regis
     }
 
 
+async def reorder_list(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """`reorders`, newest first; `before` begins the next page."""
+    asked = wanted(ReordersWanted, arguments)
+    found = ReorderFilter(asked.store, asked.sku, asked.state, asked.route)
+    listing = await hub.database.read(lambda c: reordering.list_lines(c, found, asked.limit + 1, asked.before))
+    rows, more = page(listing, asked.limit)
+    return {"reorders": [reorder_json(row) for row in rows], "before": rows[-1].id if more else None}
+
+
+async def reorder_plan(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """`lines` that would be ordered now, each with what is `there` already; `failed` says of routes why not."""
+    asked = wanted(PlanWanted, arguments)
+    names = [name for name, route in hub.config.routes.items() if plans(route)]
+    if asked.route is not None and asked.route not in names:
+        raise CommandError(
+            f"route {asked.route} orders nothing; there is {', '.join(names) or 'no route that does'}"
+            if asked.route in hub.config.routes
+            else f"there is no route {asked.route}{near(asked.route, hub.config.routes)}"
+        )
+    lines, failed = [], []
+    for name in names if asked.route is None else [asked.route]:
+        for store in hub.config.routes[name].stores or hub.config.stores:
+            try:
+                lines += [{"route": name, "store": store} | one for one in await planned(hub, name, store)]
+            except CommandError as error:
+                failed.append({"route": name, "store": store, "reason": hub.redact(str(error))})
+    return {"lines": lines, "failed": failed}
+
+
+async def reorder_approve(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Let an order that waits for a person go; `id` may be the order's, its delivery's or one of its lines'."""
+    asked = wanted(ByPerson, arguments)
+    return {"order": await reorders.approve_order(hub, asked.who, asked.id)}
+
+
+async def reorder_drop(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Cancel an order that was not sent, and close its lines, `why`."""
+    asked = wanted(ReorderEnded, arguments)
+    return {"order": await reorders.drop_order(hub, asked.who, asked.id, asked.why)}
+
+
+async def reorder_close(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Close one reorder, `why`: the next low stock opens another."""
+    asked = wanted(ReorderEnded, arguments)
+    await reorders.close_reorder(hub, asked.who, asked.id, asked.why)
+    return {"id": asked.id}
+
+
 async def backup(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
     """Copy the database to a `file`, while all goes on."""
     asked = wanted(BackupWanted, arguments)
@@ -773,6 +843,11 @@ OPERATIONS: dict[str, Operation] = {
     "catch_up.start": catch_up_start,
     "store.connect": store_connect,
     "store.watch": store_watch,
+    "reorders": reorder_list,
+    "reorders.plan": reorder_plan,
+    "reorder.approve": reorder_approve,
+    "reorder.drop": reorder_drop,
+    "reorder.close": reorder_close,
     "backup": backup,
     "login.link": login_link,
     "sessions.end": sessions_end,

@@ -71,6 +71,7 @@ MEASURES = (
         "How long the oldest due delivery has been waiting; 0 where none is due.",
     ),
     Measure("litekart_hub_waiting_for_fan_out", "gauge", (), "Events kept and not yet fanned out to routes."),
+    Measure("litekart_hub_reorders_waiting", "gauge", (), "Orders to suppliers that wait for a person's approval."),
     Measure("litekart_hub_route_state", "gauge", ("route", "state"), "1 for the state that the route is in, else 0."),
     Measure(
         "litekart_hub_caught_up", "counter", ("store", "type"),
@@ -179,6 +180,7 @@ def values_of(hub: Hub, reading: Reading) -> Values:
             if one.polled_at is not None
         ],
         "litekart_hub_waiting_for_fan_out": [((), found.numbers.waiting)],
+        "litekart_hub_reorders_waiting": [((), found.reorders)],
         "litekart_hub_store_requests_remaining": [
             ((name,), left_at(hub, found, name).left) for name in hub.config.stores
         ],

@@ -18,6 +18,11 @@ EVENT_SHOWN = (
     "fanned_out_at",
 )  # fmt: skip
 ATTEMPT_SHOWN = ("number", "started_at", "duration_ms", "outcome", "status_code", "note", "url", "request", "response")
+REORDER_SHOWN = (
+    "id", "store", "sku", "location", "route", "name", "supplier", "quantity", "reason", "stock", "threshold",
+    "unit_price", "currency", "product_id", "variant_id", "opened_at", "due_at", "closes_at", "state", "order_id",
+    "event_id", "delivery_id", "number", "url", "sent_at", "closed_at", "closed_by", "why",
+)  # fmt: skip
 EFFECT_SHOWN = ("name", "value", "url", "at")
 
 
@@ -63,6 +68,13 @@ def whole_delivery_json(whole: WholeDelivery, blocked: Mapping[str, str]) -> dic
         "attempted": [chosen(row, ATTEMPT_SHOWN) for row in whole.attempts],
         "effects": [chosen(row, EFFECT_SHOWN) for row in whole.effects],
     }
+
+
+def reorder_json(row: Row[Any]) -> dict[str, Any]:
+    """A reorder; one whose order is held has the state `waiting`, and `held` says for what."""
+    waits = row.state == "ordering" and row.delivery_status == "held"
+    state = {"state": "waiting"} if waits else {}
+    return chosen(row, REORDER_SHOWN) | state | {"held": row.last_error if waits else None}
 
 
 def event_json(row: Row[Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from hub.store.catch_up import Polling, pollings
 from hub.store.claims import ALIVE_WITHIN
 from hub.store.reading import Standing, blocked, standing
 from hub.store.registrations import all_registered
+from hub.store.reordering import count_held
 from hub.web.explain import remedy_of
 from hub.web.plain import chosen, plain, spoken
 
@@ -28,7 +29,8 @@ REPLAY_TOLD = ("id", "action", "who", "at", "done", "total")
 class Findings:
     """What was read at one moment: the database's numbers, Redis, and this process's writer.
 
-    `alone`: who works on SQLite, where no other process does; None on PostgreSQL.
+    `alone`: who works on SQLite, where no other process does; None on PostgreSQL. `reorders` are the orders to
+    suppliers that wait for a person.
     """
 
     now: datetime
@@ -42,6 +44,7 @@ class Findings:
     polling: Mapping[str, Polling] = field(default_factory=dict)
     registrations: Sequence[Row[Any]] = ()
     failing_after: Mapping[str, timedelta] = field(default_factory=dict)
+    reorders: int = 0
 
 
 async def status(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -66,6 +69,7 @@ async def status(hub: Hub, arguments: dict[str, Any]) -> dict[str, Any]:
         "routes": routes_json(hub, found),
         "stores": stores_json(hub, found),
         "waiting_for_fan_out": numbers.waiting,
+        "reorders_waiting": found.reorders,
         "workers": [plain(dict(row._mapping)) | {"alive": is_alive(found, row)} for row in numbers.workers],
         "refused_24h": numbers.refused,
         "dead": [plain(dict(row._mapping)) for row in numbers.dead],
@@ -93,6 +97,7 @@ async def look(hub: Hub) -> Findings:
         await hub.database.read(lambda connection: pollings(connection, now)),
         await hub.database.read(all_registered),
         {name: store.catch_up.failing_after for name, store in hub.config.stores.items() if store.catches_up},
+        await hub.database.read(count_held),
     )
 
 
@@ -262,6 +267,9 @@ def notes(found: Findings) -> Iterator[str]:
     for route, counts in sorted(found.numbers.counts.items()):
         if counts.get("held"):
             yield f"{counts['held']} on route {route} are held for a person: `hub deliveries --status held`"
+    if found.reorders:
+        wait = "1 order to a supplier waits" if found.reorders == 1 else f"{found.reorders} orders to suppliers wait"
+        yield f"{wait} for a person: `hub reorders --state waiting`, then `hub reorders approve` or `drop`"
     for row in found.numbers.dead:
         yield (
             f"{row.count} on route {row.route} are dead, such as: {row.reason};"

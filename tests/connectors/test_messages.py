@@ -215,6 +215,8 @@ ALERT = {
         ("hub.disk.low", "litekart-hub: the disk is nearly full"),
         ("hub.behind", "litekart-hub: deliveries wait too long on big-orders"),
         ("hub.catch_up.failing", "litekart-hub: a store cannot be polled: main"),
+        ("hub.reorder.held", "litekart-hub: an order waits for approval on big-orders"),
+        ("hub.reorder.expired", "litekart-hub: reorders were closed for their age on big-orders"),
         ("hub.webhooks.wrong", "litekart-hub: webhooks do not come here from main"),
     ],
 )
