@@ -225,7 +225,7 @@ class Reordering(Connector):
         """Sales are the store's, not a warehouse's: each place counts for its share."""
         if how.sales_of is None:
             return None
-        sold = await self._sales.of(stock.sku, how.sales_of, ctx)
+        sold = await self._sales.of(stock.sku, how.sales_of, stock.made_at, ctx)
         return replace(sold, units=-(-sold.units // stock.places))
 
     async def _foretold(self, stock: Stock, ctx: Context) -> str:

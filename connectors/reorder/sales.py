@@ -14,6 +14,8 @@ from hub.connector import Context, NotFound
 
 MOST_ORDERS = 300
 FRESH_FOR = timedelta(minutes=10)
+LEAST = timedelta(days=7)
+"""What sold in a shorter time tells no pace."""
 CANCELLED = {"cancelled", "canceled"}
 
 
@@ -35,12 +37,18 @@ class Sales:
     def __init__(self) -> None:
         self._books: dict[str, Book] = {}
 
-    async def of(self, sku: str, back: timedelta, ctx: Context) -> Sold:
-        """What was sold of it in the time `back`, or in as much of that as could be read."""
+    async def of(self, sku: str, back: timedelta, made_at: datetime | None, ctx: Context) -> Sold:
+        """What was sold of it in the time `back`, or in as much of that as could be read, and as there was of it.
+
+        `made_at`: when the product was made. Of a time before product or store were there, nothing is concluded.
+        """
         book = await self._read(back, ctx)
         now = ctx.now()
+        first = min(book.placed.values(), default=now)
+        if made_at is not None and made_at < now:
+            first = max(first, made_at)
         since = max(now - back, book.reaches or now - back)
-        return Sold(_units(book, sku, since), max(now - since, timedelta(days=1)))
+        return Sold(_units(book, sku, since), min(now - since, max(now - first, LEAST)))
 
     async def since(self, sku: str, moment: datetime, ctx: Context) -> int:
         """What was sold of it since then, as far as is known."""

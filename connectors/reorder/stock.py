@@ -30,6 +30,7 @@ class Stock:
 
     `stock` and `threshold` are None where neither store nor settings say. `places`: in how many places it is kept.
     `cost` is what one costs the merchant, `currency` the product's. `counted`: the store counts it at all.
+    `made_at` is when the product was made.
     """
 
     sku: str
@@ -47,6 +48,7 @@ class Stock:
     vendor_id: str | None = None
     lead_time: timedelta | None = None
     active: bool = True
+    made_at: datetime | None = None
 
     @property
     def low(self) -> bool:
@@ -183,6 +185,7 @@ class Reading:
             vendor_id=_first(row.vendor_id if row else None, product.vendor_id),
             lead_time=timedelta(days=row.lead_time) if row and row.lead_time is not None else None,
             active=row is None or row.active is not False,
+            made_at=product.created_at,
         )
 
     def _threshold(self, sku: str, row: Any, variant: Any, told: int | None) -> int | None:
