@@ -1,5 +1,6 @@
 """What a merchant fills in by hand: every mistake is told at start, at its place, with what to do."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import yaml
 
 from connectors.reorder import Reordering
+from connectors.reorder.settings import COLUMNS as COLUMNS_OF
 from hub.config import Config, load_config
 from hub.errors import ConfigError
 
@@ -113,3 +115,20 @@ def test_what_looks_wrong_is_doubted(tmp_path: Path) -> None:
         "mail: port 465 usually takes TLS from the first byte: set security: tls, or port: 587 for starttls",
         "`close_after` is shorter than `window`: reorders end before they are sent",
     ]
+
+
+def test_the_guides_examples_are_right(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "reorder.md").read_text()
+    whole, odoo = (block.partition("```")[0] for block in guide.split("```yaml\n")[1:])
+    table = guide.split("```\nsku,")[1].partition("```")[0]
+    whole, odoo = (re.sub(r"\$\{[A-Z_]+\}", "https://example.test/as-long-as-a-secret", one) for one in (whole, odoo))
+    settings: dict[str, Any] = yaml.safe_load(whole)["routes"]["reorder"]["settings"]
+    assert loaded(tmp_path, **settings).warnings == []
+    assert loaded(tmp_path, **settings | yaml.safe_load(odoo)).warnings == []
+    (tmp_path / "skus.csv").write_text(f"sku,{table}")
+    rows = settings_of(loaded(tmp_path, **settings | {"sku_file": "skus.csv", "skus": None}))
+    assert (rows.row("KET-1").supplier_sku, rows.row("OLD-9").order) == ("B-7712", False)
+    known = {name for name in COLUMNS_OF if f"`{name}`" in guide}
+    assert known == COLUMNS_OF
+    for field in Reordering.Settings.model_fields:
+        assert field in guide, f"{field} is not in the guide"
