@@ -255,7 +255,7 @@ class Reordering(Connector):
         if not order.rows:
             raise Skip("nothing is left of it to order")
         way = self._way(order.supplier)
-        if await ctx.effects.get(SENDING) is None:
+        if await ctx.effects.get(SENDING) is None and not await way.has_it(order, ctx):
             order = await self._still_needed(order, ctx)
             await self._guard(order, ctx)
             await ctx.effects.put(SENDING, json.dumps([row.id for row in order.rows]))

@@ -22,6 +22,9 @@ class Erp(Sending):
         made = "a draft" if record.state == "draft" else record.described or record.state
         return Done(f"purchase order {record.number} ({made}) for {order.number}", record.number, record.url)
 
+    async def has_it(self, order: Order, ctx: Context) -> bool:
+        return await self._purchasing.find_purchase(order.id, ctx) is not None
+
     async def preview(self, order: Order, event: Event, ctx: Context) -> Preview:
         writes = await self._purchasing.plan_purchase(self._purchase(order, ctx), ctx)
         rows = (f"{write.target}\n{json.dumps(write.rows, indent=2, ensure_ascii=False)}" for write in writes)

@@ -23,6 +23,10 @@ class Sending(ABC):
     @abstractmethod
     async def send(self, order: Order, event: Event, ctx: Context) -> Done: ...
 
+    async def has_it(self, order: Order, ctx: Context) -> bool:
+        """Whether the other side says that it has the order already."""
+        return False
+
     @abstractmethod
     async def preview(self, order: Order, event: Event, ctx: Context) -> Preview: ...
 
