@@ -320,8 +320,10 @@ class Context:
     `raise_for_status()` is enough, the hub decides what a status means. `connect(host, port)` gives a connected,
     equally guarded socket for other protocols. `effects` and `entity_effects` remember; `reorders` are those of the
     event's store. `released` is set when a person let a held delivery go. `render(template, **more)` fills a template
-    with `event`, `data`, `store` and more; raises TemplateError. `timeout` is the attempt's whole time in seconds.
-    `now()` is the hub's time, aware and in UTC: right even where the machine's clock is not.
+    with `event`, `data`, `store` and more; raises TemplateError. `evaluate(template, **more)` gives a value with its
+    type (a number, a list, null) where the template is one `{{ expression }}`, else the text that `render` gives.
+    `timeout` is the attempt's whole time in seconds. `now()` is the hub's time, aware and in UTC: right even where the
+    machine's clock is not.
 
     `litekart` is the client of the event's store (hub.litekart); it sends once too, and what it raises the hub reads.
     Without an API key any use of it raises Rejected, which says so. `fetched` holds those of `order`, `customer` and
@@ -340,6 +342,7 @@ class Context:
     entity_effects: EntityEffects
     reorders: Reorders
     render: Callable[..., str]
+    evaluate: Callable[..., Any]
     log: Log
     now: Callable[[], datetime]
     litekart: Any
@@ -366,6 +369,9 @@ class Connector(ABC):
 
     route_defaults: ClassVar[Mapping[str, Any]] = {}
     """What a route of this connector has where the config says nothing: `{"ordered": True, "timeout": "60s"}`."""
+
+    max_answer: ClassVar[int] = 65536
+    """Bytes of an answer that `ctx.http` reads; a longer one is cut, and `response.extensions["cut"]` tells."""
 
     settings: Settings
 

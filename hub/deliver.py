@@ -15,10 +15,10 @@ from sqlalchemy import Row
 
 from hub.client import Exchange, Guard, connect, exchange, open_client
 from hub.config import RESERVED_STORE, Route
-from hub.connector import Connector, Context, Effect, EntityEffects, Event, Receipt, Released
+from hub.connector import REORDER_DUE, Connector, Context, Effect, EntityEffects, Event, Receipt, Released
 from hub.errors import NotNow, Outcome, Rejected, TryAgain, Unavailable
 from hub.fetching import SHARE, Fetched, admin_link, fetch, ids_of, judge
-from hub.language import compile_template, names_for
+from hub.language import compile_template, evaluated, names_for
 from hub.models import harmless
 from hub.outcome import FAULT, is_fault
 from hub.reorders import KeptReorders
@@ -112,7 +112,8 @@ def open_line(hub: Hub, name: str) -> Line:
     """The route of that name, ready to deliver."""
     route = hub.config.routes[name]
     guard = Guard(hub.config.network.allow)
-    client = open_client(guard, timeout=route.timeout.total_seconds())
+    most = route.connector_class.max_answer
+    client = open_client(guard, timeout=route.timeout.total_seconds(), max_answer=most)
     return Line(name, route, route.connector_class(route.settings), guard, client)
 
 
@@ -144,6 +145,7 @@ def context_of(
     if delivery.released_at is not None:
         released = Released(delivery.released_by, delivery.released_at)
     scope = entity_scope(delivery.store, line.name, delivery.entity, delivery.id)
+    render, evaluate = renderers(hub, event, fetched)
     return Context(
         route=line.name,
         store=delivery.store,
@@ -155,7 +157,8 @@ def context_of(
         effects=KeptEffects(hub, key, delivery.id, fresh=attempt == 1),
         entity_effects=KeptEffects(hub, scope, delivery.id),
         reorders=KeptReorders(hub, delivery.store, line.name, delivery.event_id),
-        render=renderer(hub, event, fetched),
+        render=render,
+        evaluate=evaluate,
         # Bound at its first use: few connectors have something to say.
         log=structlog.get_logger(route=line.name, delivery=delivery.id),
         now=hub.now,
@@ -167,18 +170,25 @@ def context_of(
     )
 
 
-def renderer(hub: Hub, event: Event, fetched: Fetched) -> Callable[..., str]:
-    """`render(template, *, html=False, **more)` with the event's names; they are read at the first use."""
+def renderers(hub: Hub, event: Event, fetched: Fetched) -> tuple[Callable[..., str], Callable[..., Any]]:
+    """`render(template, *, html=False, **more)` and `evaluate(template, **more)` with the event's names; they are
+    read at the first use."""
     names: Mapping[str, Any] = {}
 
-    def render(template: str, *, html: bool = False, **more: Any) -> str:
+    def with_names(more: Mapping[str, Any]) -> dict[str, Any]:
         nonlocal names
         names = names or names_for(
             event, public_url=hub.config.server.public_url, fetched=fetched.objects, missing=fetched.missing
         )
-        return compile_template(template, html=html).render({**names, **more})
+        return {**names, **more}
 
-    return render
+    def render(template: str, *, html: bool = False, **more: Any) -> str:
+        return compile_template(template, html=html).render(with_names(more))
+
+    def evaluate(template: str, **more: Any) -> Any:
+        return evaluated(template, with_names(more))
+
+    return render, evaluate
 
 
 async def attempt(hub: Hub, line: Line, claim: Claim, tried: Callable[[], None] = lambda: None) -> str:
@@ -233,10 +243,10 @@ def asked_after(event: Event, delivery: Row[Any] | Any) -> datetime:
 async def fetched_for(hub: Hub, line: Line, delivery: Row[Any] | Any, event: Event, since: datetime) -> Fetched:
     """What the route fetches for the event. Raises the outcome that a condition on it has, or a TemplateError.
 
-    What a person sent or released is not judged, as nowhere.
+    What a person sent or released is not judged, as nowhere; nor is an order, which names no object of the store.
     """
     route = line.route
-    if not route.fetches or event.store == RESERVED_STORE:
+    if not route.fetches or event.store == RESERVED_STORE or event.type == REORDER_DUE:
         return NOTHING
     client = client_of(hub, event.store, who=f"route:{line.name}")
     # No part of the attempt's record, which shows what was said to the destination.

@@ -15,7 +15,7 @@ import structlog
 
 from hub.config import Keep
 from hub.runtime import Hub
-from hub.store import keeping
+from hub.store import keeping, reordering
 from hub.store.keeping import Bounds
 from hub.units import duration_text
 
@@ -36,11 +36,16 @@ class Place:
 
 
 async def drop_old(hub: Hub, place: Place) -> int:
-    """Drop what is older than `keep` says, and carry old counts together; how many events lost their body."""
+    """Drop what is older than `keep` says, and the stock seen long ago; carry old counts together.
+
+    How many events lost their body.
+    """
     bounds = Bounds(hub.now() - hub.config.keep.events, hub.now() - hub.config.keep.dead)
     dropped = await _drop_events(hub, bounds, place)
     await _drop_repeats(hub, bounds)
     while await _paced(hub.database.write(partial(keeping.carry_stats, now=hub.now()))):
+        pass
+    while await _paced(hub.database.write(partial(reordering.drop_seen, now=hub.now()))):
         pass
     if dropped:
         log.info("events.dropped", count=dropped)

@@ -7,6 +7,7 @@ names the field. Numbers are floats in conditions and Decimal in templates.
 
 import json
 import re
+from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,11 +31,11 @@ from hub import sandbox
 from hub.connector import Event
 from hub.errors import TemplateError
 from hub.money import amount_text
-from hub.sandbox import NotFetched, Sandbox, calculated, fits, kind, near, pay, ranked, shortened, spend, text
+from hub.sandbox import NotFetched, Sandbox, calculated, fits, kind, near, pay, ranked, shortened, spend, text, weigh
 
 __all__ = [
     "FETCHED", "FILTERS", "NAMES", "CompiledTemplate", "Condition", "compile_condition", "compile_template",
-    "condition_names", "names_for",
+    "condition_names", "evaluated", "names_for",
 ]  # fmt: skip
 
 MAX_CONDITION = 4 * 1024
@@ -248,12 +249,19 @@ def truncated(environment: Sandbox, value: Any, length: int = 255, killwords: bo
     return jinja.do_truncate(environment, text(value), length, killwords, end, 0)
 
 
+def encoded(value: Any) -> str:
+    plain = text(value)
+    fits(2 * len(plain))
+    return urlsafe_b64encode(plain.encode("utf-8", "replace")).decode()
+
+
 def _of_text(function: Callable[[str], str]) -> Callable[[Any], str]:
     return lambda value: function(text(value))
 
 
 FILTERS: dict[str, tuple[Callable[..., Any], str]] = {
     "abs": (abs, "without its sign"),
+    "base64url": (encoded, "as base64 whose letters are safe inside a URL, as some APIs take a query"),
     "capitalize": (_of_text(str.capitalize), "first letter large, the rest small"),
     "count": (len, "the same as length"),
     "d": (jinja.do_default, "the same as default"),
@@ -362,13 +370,39 @@ class CompiledTemplate:
                     fits(size)
                     written.append(part)
         except Exception as error:
-            reason = _reason(error)
-            if reason.startswith("no name "):
-                there = [name for name, value in names.items() if not isinstance(value, NotFetched)]
-                reason += near(reason.removeprefix("no name "), there)
-            line = _line_of(error, self._template)
-            raise TemplateError(f"line {line}: {reason}" if line > 1 else reason) from error
+            raise _failure(error, self._template, names) from error
         return "".join(written)
+
+
+class CompiledValue:
+    """A compiled template that is one `{{ expression }}` and nothing around it."""
+
+    def __init__(self, tree: nodes.Template, expression: nodes.Expr) -> None:
+        tree.body = [nodes.Assign(nodes.Name("result", "store"), expression, lineno=expression.lineno)]
+        tree.set_environment(_TEXTS)
+        self._template = _TEXTS.from_string(tree)
+
+    def value(self, names: Mapping[str, Any]) -> Any:
+        """What it comes to. Raises TemplateError: a missing field, a value too large or none that JSON has."""
+        try:
+            with sandbox.budgeted():
+                context = _context(self._template, names)
+                for _ in self._template.root_render_func(context):
+                    pass
+                made = context.vars["result"]
+                weigh(made)
+        except Exception as error:
+            raise _failure(error, self._template, names) from error
+        return str(made) if isinstance(made, markupsafe.Markup) else made
+
+
+def _failure(error: Exception, template: jinja2.Template, names: Mapping[str, Any]) -> TemplateError:
+    reason = _reason(error)
+    if reason.startswith("no name "):
+        there = [name for name, value in names.items() if not isinstance(value, NotFetched)]
+        reason += near(reason.removeprefix("no name "), there)
+    line = _line_of(error, template)
+    return TemplateError(f"line {line}: {reason}" if line > 1 else reason)
 
 
 @lru_cache(maxsize=1024)
@@ -387,6 +421,26 @@ def compile_template(source: str, *, html: bool = False) -> CompiledTemplate:
     if len(source) > MAX_TEMPLATE:
         raise TemplateError(f"a template has at most {MAX_TEMPLATE} characters")
     return CompiledTemplate(source, html)
+
+
+@lru_cache(maxsize=1024)
+def _compile_value(source: str) -> CompiledValue | None:
+    """The template ready to be evaluated; None where it is text, or text with expressions in it."""
+    if len(source) > MAX_TEMPLATE or not source.startswith("{{"):
+        return None
+    with _as_template_error():
+        tree = _TEXTS.parse_bounded(source)
+        match tree.body:
+            case [nodes.Output(nodes=[nodes.Expr() as expression])] if not isinstance(expression, nodes.TemplateData):
+                return CompiledValue(tree, expression)
+    return None
+
+
+def evaluated(source: str, names: Mapping[str, Any]) -> Any:
+    """A template's value: of one that is a single `{{ expression }}` what that comes to, with its type (a number,
+    a list, an object, null, a time); of any other its text. Raises TemplateError."""
+    compiled = _compile_value(source)
+    return compile_template(source).render(names) if compiled is None else compiled.value(names)
 
 
 def names_for(

@@ -9,7 +9,7 @@ A process that ends anywhere leaves the lines or the order, and the ids of both 
 import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -37,7 +37,7 @@ from hub.store.fan_out import Plan, event_rows, write_plans
 from hub.store.reorders import Group, NewLine
 
 NO_ORDER = "this event is about no order of this route"
-NOT_TAKEN = "event: an order goes only along the route that opened its lines"
+NOT_TAKEN = "an order goes only along the route that opened its lines"
 log = structlog.get_logger()
 
 
@@ -94,6 +94,10 @@ class KeptReorders(Reorders):
         window: timedelta = REORDER_WINDOW,
         close_after: timedelta = REORDER_CLOSES_AFTER,
     ) -> Reorder:
+        if line.quantity < 1:
+            raise ValueError(f"a reorder of {line.quantity} of {line.sku}: it must be 1 at least")
+        # Shown to people, as `why` is.
+        line = replace(line, reason=self.hub.redact(line.reason))
         asked = NewLine(self.store, self.route, line, window, close_after)
         while True:
             found: Reorder | None = await self._write(reorders.open_line, asked)

@@ -15,7 +15,7 @@ from hub.clock import new_id, system_time
 from hub.config import Config, Route
 from hub.connector import Connector, Context, Effect, Event, Reorder, ReorderLine
 from hub.errors import CommandError, HubError, LitekartError
-from hub.language import compile_template, names_for
+from hub.language import compile_template, evaluated, names_for
 from hub.litekart import MAX_ANSWER
 from hub.outcome import is_fault, outcome_of
 from hub.reorders import NoReorders
@@ -90,9 +90,13 @@ async def trial(
     guard = Guard(config.network.allow)
     timeout: float = route.timeout.total_seconds()
     event = event_of(sample("order.placed"), store)
-    async with open_client(guard, timeout=timeout) as http, asyncio.timeout(within or timeout):
+    connector = route.connector_class(route.settings)
+    async with (
+        open_client(guard, timeout=timeout, max_answer=connector.max_answer) as http,
+        asyncio.timeout(within or timeout),
+    ):
         yield (
-            route.connector_class(route.settings),
+            connector,
             Context(
                 route=name,
                 store=store,
@@ -105,6 +109,7 @@ async def trial(
                 entity_effects=NoEffects(),
                 reorders=NoReorders(),
                 render=partial(render, config, event),
+                evaluate=partial(evaluate, config, event),
                 log=structlog.get_logger(),
                 now=system_time,
                 litekart=litekart,
@@ -190,3 +195,7 @@ async def why_not(client: Any, store: str) -> str | None:
 def render(config: Config, event: Event, template: str, *, html: bool = False, **more: Any) -> str:
     names = names_for(event, public_url=config.server.public_url)
     return compile_template(template, html=html).render({**names, **more})
+
+
+def evaluate(config: Config, event: Event, template: str, **more: Any) -> Any:
+    return evaluated(template, {**names_for(event, public_url=config.server.public_url), **more})

@@ -23,12 +23,14 @@ from hub.deliver import finish
 from hub.errors import Hold, HoldRoute, Rejected, TryAgain
 from hub.hour import Report
 from hub.process import local_socket, running_socket
+from hub.reorders import KeptReorders, make_orders
 from hub.replay import advance_replays, pause_route, start_change, start_replay
 from hub.store import AUDIT, DELIVERY, REPLAY
 from hub.store.budgets import settle_budgets
 from hub.store.meant import Filter
 from hub.store.records import record
 from hub.valkey import private_folder
+from tests.buyer import line_of
 from tests.console import Console
 from tests.dashboard.served import looking
 from tests.hubdb import SECRET, Lab, document, open_lab, route
@@ -326,3 +328,32 @@ async def test_what_a_killed_hub_left_in_the_temporary_folder_is_removed_by_the_
                 assert running_socket(lab.hub.config) not in {None, str(folder / "local")}
     assert [folder.exists() for folder in (left, other, foreign)] == [False, True, True]
     other.rmdir()
+
+
+async def test_reorders_are_listed_planned_approved_dropped_and_closed(tmp_path: Path, console: Console) -> None:
+    buy = route(events=["none"]) | {"connector": "tests.buyer:Buyer", "settings": {"approval": True}}
+    async with record_in(tmp_path, {"buy": buy}) as lab:
+        reorders = KeptReorders(lab.hub, "main", "buy", "")
+        for sku, supplier in (("KET-1", "Acme"), ("POT-1", "Verma"), ("MUG-1", "Later")):
+            window = timedelta(minutes=10 if supplier == "Later" else 0)
+            await reorders.open(line_of({"sku": sku, "supplier": supplier}), window=window)
+        await make_orders(lab.hub)
+        for claimed in (await lab.claim("buy")).claims:
+            await lab.finish(claimed, Hold("approval: 12 pieces"))
+    listed = console.hub(tmp_path, "reorders")
+    assert re.search(r"reo_\w+ +MUG-1 +12 +Later +open +stock 4 ≤ 10; ordered 12; goes out ", listed.out)
+    waiting = console.hub(tmp_path, "reorders", "--state", "waiting", "--json").json["reorders"]
+    verma, acme = waiting
+    assert [one["sku"] for one in waiting] == ["POT-1", "KET-1"]
+    assert "2 orders to suppliers wait for a person" in console.hub(tmp_path, "status").out
+    assert "PLAN-1            12        Acme      would be ordered" in console.hub(tmp_path, "reorders", "plan").out
+    approved = console.hub(tmp_path, "reorders", "approve", acme["order_id"], "pur_none")
+    assert (approved.code, approved.out) == (1, f"approved: {acme['order_id']}\n")
+    assert "pur_none: there is no such order" in approved.err
+    assert console.hub(tmp_path, "reorders", "drop", verma["id"]).code == 2
+    dropped = console.hub(tmp_path, "reorders", "drop", verma["id"], "--why", "too dear", "--json").json
+    assert dropped == {"dropped": [verma["order_id"]], "failed": []}
+    assert console.hub(tmp_path, "reorders", "close", acme["id"], "--why", "bought in town").code == 0
+    closed = console.hub(tmp_path, "reorders", "--state", "closed", "--sku", "KET-1")
+    assert re.search(r"closed +pur_\w+ +bought in town", closed.out)
+    assert console.hub(tmp_path, "reorders", "--state", "lost").code == 2

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hub.connector import Event
 from hub.errors import TemplateError
-from hub.language import FILTERS, compile_condition, compile_template, condition_names, names_for
+from hub.language import FILTERS, compile_condition, compile_template, condition_names, evaluated, names_for
 
 DATA = {
     "orderId": "ord_1",
@@ -232,6 +232,39 @@ def test_any_text_compiles_or_is_a_template_error(source: str) -> None:
 )  # fmt: skip
 def test_templates_say(source: str, text: str) -> None:
     assert rendered(source, extra="more") == text
+
+
+@pytest.mark.parametrize(
+    ("source", "value"),
+    [
+        ("{{ data.total }}", 40), ("{{ data.items[0].price * 2 }}", Decimal("19.98")), ("{{ data.note }}", None),
+        ("{{ data.items | map(attribute='sku') | list }}", ["A", "B"]), ("{{ data.customer }}", DATA["customer"]),
+        ("{{ data.vip }}", False), ("{{ data.total | string }}", "40"), ("{{ '<b>' | escape }}", "&lt;b&gt;"),
+        ("{{ event.occurred_at }}", datetime(2024, 1, 15, 10, 30, tzinfo=UTC)), ("{{ data.gone | default(1) }}", 1),
+        ("{{ data.total }} ", "40 "), ("no. {{ data.total }}", "no. 40"), ("{{ data.total }}{{ data.total }}", "4040"),
+        ("{{ 1 }}{# one #}", 1), ("{% if data.total %}{{ data.total }}{% endif %}", "40"), ("", ""), ("{{ 'a' }}", "a"),
+        ('{{ [["a", "=", data.total]] | json | base64url }}', "W1siYSIsICI9IiwgNDBdXQ=="),
+    ],
+)  # fmt: skip
+def test_a_template_that_is_one_expression_has_a_value(source: str, value: Any) -> None:
+    found = evaluated(source, names_for(event_of(DATA), public_url=None))
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("{{ data.totl }}", "no field totl; there is total"),
+        ("{{ dat }}", "no name dat; there is data"),
+        ("{{ data.items | map(attribute='sku') }}", "a lazy list is no value: add `| list`"),
+        ("{{ namespace(a=1) }}", "a lazy list is no value: add `| list`"),
+        ("{{ [data.items] * 10000000 }}", "a value grows too large"),
+        ("{{ data.total / 0 }}", "division by zero"),
+        ("{{ data.total", "unexpected end of template, expected 'end of print statement'."),
+    ],
+)
+def test_a_value_is_bounded_as_a_text_is(source: str, said: str) -> None:
+    assert failure(lambda: evaluated(source, names_for(event_of(DATA), public_url=None))) == said
 
 
 def test_every_filter_has_a_meaning() -> None:

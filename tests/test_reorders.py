@@ -17,14 +17,17 @@ from hub.alerts import raise_alerts
 from hub.connector import REORDER_DUE, Rejected
 from hub.deliver import attempt, context_of, event_of
 from hub.errors import CommandError, NotAnEvent
-from hub.reorders import make_orders
+from hub.keeping import Place, drop_old
+from hub.reorders import KeptReorders, make_orders
 from hub.replay import cancel_deliveries, start_replay
 from hub.store import DELIVERY, EVENT, EVENT_KEY, REORDER, REORDER_ORDER, STOCK_SEEN
 from hub.store.meant import Filter
+from hub.worker import running
 from tests import hubdb
-from tests.buyer import Buyer
-from tests.hubdb import MORNING, Lab, document, open_lab, route
+from tests.buyer import Buyer, line_of
+from tests.hubdb import MORNING, SECRET, Lab, document, open_lab, route
 from tests.operations import ask
+from tests.servers import eventually
 
 shared_url, database_url = hubdb.shared_url, hubdb.database_url
 WINDOW = 600
@@ -102,6 +105,19 @@ async def test_a_burst_opens_one_line_of_each_and_one_order_of_each_supplier(tmp
         assert len(await lab.rows(EVENT, EVENT.c.type == REORDER_DUE)) == len(await lab.rows(REORDER_ORDER)) == 3
 
 
+async def test_a_worker_makes_the_orders_by_itself(tmp_path: Path, database_url: str) -> None:
+    soon = {"buy": ROUTES["buy"] | {"settings": {"window": "PT0.2S"}}}
+    async with open_lab(tmp_path, database_url, soon) as lab:
+        await lab.keep(document("inventory.low", sku="KET-1"))
+        async with running(lab.hub):
+
+            async def is_sent() -> bool:
+                return [row.number is not None for row in await lab.rows(REORDER_ORDER)] == [True]
+
+            await eventually(is_sent)
+        assert bought() == [["12 KET-1"]]
+
+
 async def test_an_order_is_an_event_of_its_store_along_the_route_that_opened_it_alone(lab: Lab) -> None:
     await low(lab, "KET-1", "KET-2")
     (row,) = await due(lab)
@@ -115,6 +131,8 @@ async def test_an_order_is_an_event_of_its_store_along_the_route_that_opened_it_
     assert (data["supplier"], [one["sku"] for one in data["items"]]) == ("Acme", ["KET-1", "KET-2"])
     found = await lab.rows(EVENT_KEY, EVENT_KEY.c.event_id == event.id, EVENT_KEY.c.kind == "sku")
     assert {one.value for one in found} == {"KET-1", "KET-2"}
+    (other,) = (await ask(lab, "explain", id=event.id))["not_taken"]
+    assert other == {"route": "all", "reason": "an order goes only along the route that opened its lines"}
     assert await deliver(lab) == ["delivered"]
     assert bought() == [["12 KET-1", "12 KET-2"]]
 
@@ -127,7 +145,7 @@ async def told(lab: Lab) -> list[str]:
     rows = [row for row in await lab.rows(EVENT, EVENT.c.store == "hub") if row.id not in before]
     before |= {row.id for row in rows}
     texts = [orjson.loads(row.body)["data"] for row in rows if row.type.startswith("hub.reorder.")]
-    return [f"{one['text']} {one['remedy']}" for one in texts]
+    return sorted(f"{one['text']} {one['remedy']}" for one in texts)
 
 
 async def test_stock_that_wobbles_is_one_and_low_again_after_it_rose_another(lab: Lab) -> None:
@@ -143,6 +161,10 @@ async def test_stock_that_wobbles_is_one_and_low_again_after_it_rose_another(lab
     first, second, third = await lab.rows(REORDER)
     assert (first.closed_by, second.location, third.location) == ("route:buy", "", "wh_2")
     assert [row.stock for row in await lab.rows(STOCK_SEEN, STOCK_SEEN.c.location == "")] == [5, 4, 5, 4, 40, 4]
+    lab.later(90 * 24 * 3600)
+    await low(lab, "KET-1", stock=4, threshold=10)
+    await drop_old(lab.hub, Place())
+    assert len(await lab.rows(STOCK_SEEN)) == 1
 
 
 async def test_what_ended_half_way_is_gone_on_with(lab: Lab) -> None:
@@ -176,6 +198,19 @@ async def test_another_route_finds_no_order_and_no_store_makes_one_up(lab: Lab) 
         await buyer.reorders.order()
     with pytest.raises(NotAnEvent):
         await lab.keep(document(REORDER_DUE, reorderId=row.entity))
+
+
+async def test_an_order_is_judged_by_no_condition_of_its_route(tmp_path: Path, database_url: str) -> None:
+    picky = {"buy": ROUTES["buy"] | {"with": ["product"], "when": "product.stock < 5 and data.sku == 'KET-1'"}}
+    main = {"url": "http://shop.test", "webhook_secrets": [SECRET], "api_key": "a-key"}
+    async with open_lab(tmp_path, database_url, picky, stores={"main": main}) as lab:
+        lab.stand_still()
+        reorders = KeptReorders(lab.hub, "main", "buy", "")
+        with pytest.raises(ValueError, match="it must be 1 at least"):
+            await reorders.open(line_of({"sku": "KET-1", "quantity": 0}))
+        await reorders.open(line_of({"sku": "KET-1"}))
+        await due(lab)
+        assert await deliver(lab) == ["delivered"]
 
 
 APPROVAL = {"buy": ROUTES["buy"] | {"settings": {"approval": True}}, "all": route()}
@@ -272,7 +307,7 @@ async def test_what_stays_open_is_closed_in_the_end_and_told_once(lab: Lab) -> N
     lab.later(30 * 24 * 3600 - WINDOW - 60)
     assert await told(lab) == []
     lab.later(WINDOW + 120)
-    sent, unsent = await told(lab)
+    unsent, sent = await told(lab)
     assert "2 reorders of route buy were closed for their age: sent, and never closed since. Skus: KET-1, KET-2" in sent
     assert "1 reorder of route buy was closed for its age: never sent. Sku: KET-3." in unsent
     assert {why for _, why in await states(lab)} == {"it was not closed for as long as one may stay open"}

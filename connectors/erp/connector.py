@@ -11,13 +11,15 @@ from connectors.erp.records import Write
 from connectors.erp.rest.backend import RestBackend
 from connectors.erp.settings import Settings as ErpSettings
 from connectors.erp.sync import plan, sync
-from hub.connector import Connector, Context, Event, HoldRoute, NotOffered, Preview, Receipt, Rejected
+from hub.connector import Connector, Context, Event, HoldRoute, NotOffered, Preview, Receipt, Rejected, Skip
 
 
 class Erp(Connector):
     """Keeps customers, products and sales orders in an ERP as the store has them: Odoo, or any with a REST API."""
 
     reads_state = True
+    # Many ERPs answer a write with the whole record, an order with all its rows.
+    max_answer = 4 * 1024 * 1024
     route_defaults: ClassVar[dict[str, Any]] = {"ordered": True, "timeout": "60s", "concurrency": 4}
 
     class Settings(ErpSettings):
@@ -45,7 +47,10 @@ class Erp(Connector):
         return f"{told}; the store's orders can be read"
 
     async def preview(self, event: Event, ctx: Context) -> Preview:
-        writes = await plan(event, ctx, await self._backend.session(ctx), self.settings)
+        try:
+            writes = await plan(event, ctx, await self._backend.session(ctx), self.settings)
+        except Skip as skip:
+            return Preview("nothing to write", str(skip))
         return Preview(_title(writes), "\n\n".join(map(_told, writes)) or "nothing would be written")
 
 

@@ -52,3 +52,12 @@ class Settings(Connector.Settings):
         if (self.odoo is None) == (self.rest is None):
             raise ValueError("name one ERP: `odoo` or `rest`")
         return self
+
+    @model_validator(mode="after")
+    def _done_by_rest(self) -> Self:
+        """What is asked for is described: nothing is left undone in silence."""
+        if self.rest is not None and self.rest.confirm is None and self.confirm != "never":
+            raise ValueError(f"`confirm` is {self.confirm}: describe it in rest.confirm, or set `confirm: never`")
+        if self.rest is not None and self.rest.note is None and self.notes:
+            raise ValueError("`notes` are to be written: describe it in rest.note, or set `notes: false`")
+        return self

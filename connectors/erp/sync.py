@@ -97,9 +97,9 @@ async def _side_by_side(get: Callable[[str], Coroutine[Any, Any, Any]], identiti
         async with lane:
             return await get(identity)
 
-    async with asyncio.TaskGroup() as group:
-        tasks = {identity: group.create_task(one(identity)) for identity in identities}
-    return {identity: task.result() for identity, task in tasks.items()}
+    # The first error flies as it is: the hub reads the store's own.
+    found = await asyncio.gather(*map(one, identities))
+    return dict(zip(identities, found, strict=True))
 
 
 async def _sync_order(event: Event, order: Order, ctx: Context, session: Session, settings: Settings) -> Receipt:

@@ -47,6 +47,8 @@ class Reordering(Connector):
     """Orders from suppliers what runs low, once: by mail, as JSON, or as a purchase order of an ERP."""
 
     reads_state = True
+    # Of the ERP, whose answers may be long.
+    max_answer = 4 * 1024 * 1024
     route_defaults: ClassVar[dict[str, Any]] = {"ordered": True, "timeout": "60s", "concurrency": 4}
 
     class Settings(ReorderSettings):

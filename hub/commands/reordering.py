@@ -67,7 +67,7 @@ def _because(line: dict[str, Any]) -> str:
         case "sent":
             return f"sent as {line['number']}"
         case "open":
-            return f"{line['reason']}; ordered at {moment(line['due_at'])}"
+            return f"{line['reason']}; goes out {moment(line['due_at'])}"
     return str(line["reason"])
 
 

@@ -6,6 +6,7 @@ An order whose delivery was skipped or cancelled closes its lines; one of which 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select, update
@@ -143,6 +144,16 @@ def find_order(connection: Connection, any_id: str) -> Row[Any] | None:
     own = (REORDER_ORDER.c.id, REORDER_ORDER.c.event_id, REORDER_ORDER.c.delivery_id)
     query = select(*WITH_DELIVERY).select_from(ORDERS)
     return connection.execute(query.where(or_(*(each == any_id for each in own), own[0] == of_line))).first()
+
+
+def get_line(connection: Connection, reorder_id: str) -> Row[Any] | None:
+    """One reorder, with `state`, `number` and `url`."""
+    return connection.execute(lines().where(REORDER.c.id == reorder_id)).first()
+
+
+def price_of(line: Row[Any]) -> Decimal:
+    """A line's price, which must be known."""
+    return Decimal(line.unit_price)
 
 
 def approve(connection: Connection, now: datetime, order: Row[Any], who: str) -> str | None:

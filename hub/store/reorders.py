@@ -152,18 +152,13 @@ def close_line(
 ) -> Reorder | None:
     """Close the reorder there that is not closed: it, or None if there was none."""
     closed = close_lines(connection, now, why, by, OPEN, *at_place(store, sku, location))
-    return get_line(connection, closed[0]) if closed else None
+    return reorder_of(connection.execute(lines().where(REORDER.c.id == closed[0])).one()) if closed else None
 
 
 def close_lines(connection: Connection, now: datetime, why: str, by: str, *which: Any) -> list[str]:
     """Close what is open of these, for that reason; the ids."""
     closing = update(REORDER).where(OPEN, *which).values(closed_at=now, closed_by=by, why=why)
     return sorted(connection.execute(closing.returning(REORDER.c.id)).scalars())
-
-
-def get_line(connection: Connection, reorder_id: str) -> Reorder | None:
-    row = connection.execute(lines().where(REORDER.c.id == reorder_id)).first()
-    return None if row is None else reorder_of(row)
 
 
 def is_due(now: datetime, routes: Collection[str]) -> ColumnElement[bool]:

@@ -17,8 +17,8 @@ import httpx
 
 from hub.client import Guard, connect, open_client
 from hub.clock import new_id, system_time
-from hub.connector import Context, Effect, EntityEffects, Event, Receipt
-from hub.language import compile_template, names_for
+from hub.connector import Connector, Context, Effect, EntityEffects, Event, Receipt
+from hub.language import compile_template, evaluated, names_for
 from hub.litekart import Litekart
 from hub.stores import NoClient
 from hub.testing.reorders import MemoryReorders
@@ -97,6 +97,7 @@ class Bench:
             entity_effects=self.entity_effects,
             reorders=self.reorders.of(event),
             render=functools.partial(_render, event, self.fetched),
+            evaluate=functools.partial(_evaluate, event, self.fetched),
             log=self.log,
             now=self.now,
             litekart=self.litekart,
@@ -134,10 +135,12 @@ async def open_bench(
     listening: bool = True,
     allow: Iterable[str] = LOOPBACK,
     litekart: Litekart | None = None,
+    max_answer: int = Connector.max_answer,
 ) -> AsyncIterator[Bench]:
     """A Bench around `counterpart`, which is started; not `listening`: at the place of one that has gone.
 
-    `allow` is the hub's `network.allow`, `litekart` a client of a store (a double of one, say) that is open.
+    `allow` is the hub's `network.allow`, `litekart` a client of a store (a double of one, say) that is open,
+    `max_answer` the connector's own.
     """
     async with contextlib.AsyncExitStack() as stack:
         running = await stack.enter_async_context(counterpart)
@@ -145,7 +148,7 @@ async def open_bench(
         if not listening:
             await stack.aclose()
         guard = Guard(allow)
-        http = await stack.enter_async_context(open_client(guard, timeout=timeout))
+        http = await stack.enter_async_context(open_client(guard, timeout=timeout, max_answer=max_answer))
         bench = Bench(running, url, http, guard, timeout)
         bench.litekart = bench.litekart if litekart is None else litekart.acting_for("route:kit")
         yield bench
@@ -153,3 +156,7 @@ async def open_bench(
 
 def _render(event: Event, fetched: Mapping[str, Any], template: str, *, html: bool = False, **more: Any) -> str:
     return compile_template(template, html=html).render(names_for(event, public_url=None, fetched=fetched) | more)
+
+
+def _evaluate(event: Event, fetched: Mapping[str, Any], template: str, **more: Any) -> Any:
+    return evaluated(template, names_for(event, public_url=None, fetched=fetched) | more)

@@ -89,6 +89,9 @@ class MemoryReordersOf(Reorders):
         window: timedelta = REORDER_WINDOW,
         close_after: timedelta = REORDER_CLOSES_AFTER,
     ) -> Reorder:
+        if line.quantity < 1:
+            raise ValueError(f"a reorder of {line.quantity} of {line.sku}: it must be 1 at least")
+        json.dumps(dict(line.more))
         # The database lets others run meanwhile, and so does this.
         await asyncio.sleep(0)
         found = self.all.current(line.sku, line.location)

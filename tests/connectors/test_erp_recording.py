@@ -128,6 +128,7 @@ async def test_values_may_differ_from_run_to_run(upstream: str, ledger: Ledger, 
         ("more requests", "4 requests were recorded, 5 were made"),
         ("none recorded", "there is no recording scene"),
     ],
+    ids=["keys", "status", "body", "number", "none"],
 )
 async def test_a_run_that_is_otherwise_names_the_recording(
     upstream: str, ledger: Ledger, tmp_path: Path, change: str, why: str

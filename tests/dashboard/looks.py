@@ -78,6 +78,10 @@ def pages(scene: Scene) -> dict[str, Shown]:
         "replay": Shown(f"/replays/{scene.replay}"),
         "replay-release": Shown(f"/replays/{scene.release}"),
         "replay-cancel": Shown(f"/replays/{scene.cancel}"),
+        "reorders": Shown("/reorders"),
+        "reorders-closed": Shown("/reorders?state=closed&sku=POT-0"),
+        "reorder": Shown(f"/reorders/{scene.reorder}"),
+        "reorder-sent": Shown(f"/reorders/{scene.reorder_sent}"),
         "routes": Shown("/routes"),
         "route": Shown("/routes/erp"),
         "route-broken": Shown("/routes/crm"),
@@ -97,6 +101,7 @@ def pages(scene: Scene) -> dict[str, Shown]:
         "account-without-users": Shown("/account", who="local", fresh=True),
         "overview-empty": Shown("/", who="local", fresh=True),
         "events-empty": Shown("/events", who="local", fresh=True),
+        "reorders-empty": Shown("/reorders", who="local", fresh=True),
         "routes-empty": Shown("/routes", who="local", fresh=True),
     }
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from sqlalchemy import Connection, select
 
 from hub import catch_up
 from hub.client import Exchange
-from hub.connector import Receipt
+from hub.connector import Receipt, ReorderLine
 from hub.deliver import finish
 from hub.errors import Hold, HoldRoute, NotAnEvent, NotAuthenticated, Outcome, Rejected, Skip, TryAgain, UnknownStore
 from hub.event import EVENT_TYPES, parse
 from hub.hour import RateLimit, Report
 from hub.receive import Incoming, Receiving, new_event
+from hub.reorders import KeptReorders, make_orders
 from hub.replay import pause_route, start_change, start_replay
 from hub.store import DELIVERY, EVENT, REFUSED, REPEAT
 from hub.store.budgets import settle_budgets
@@ -51,6 +53,8 @@ HOSTILE = (
 )  # fmt: skip
 """What may stand wherever text comes from outside."""
 
+PURCHASING = "purchasing"
+SECOND = timedelta(seconds=1)
 QUICK = {"retry": {"schedule": ["10s", "1m", "10m"]}}
 ROUTES: dict[str, Any] = {
     "erp": {
@@ -85,6 +89,7 @@ ROUTES: dict[str, Any] = {
         **QUICK,
     },
     "reorder": {"connector": "tests.hubdb:Still", "events": ["inventory.low"], **QUICK},
+    PURCHASING: {"connector": "tests.buyer:Buyer", "events": ["none"], "settings": {"approval": True}, **QUICK},
     "crm": {"connector": "tests.hubdb:Still", "events": ["customer.*"], **QUICK},
     "warehouse": {"connector": "tests.hubdb:Still", "events": ["order.placed", "order.cancelled"], **QUICK},
     "catalogue": {"connector": "tests.hubdb:Still", "events": ["product.*"], "stores": ["outlet"], **QUICK},
@@ -123,6 +128,8 @@ class Scene:
     cancel: str = ""
     refused: str = ""
     signed: str = ""
+    reorder: str = ""
+    reorder_sent: str = ""
     hostile: list[str] = field(default_factory=list)
 
 
@@ -241,6 +248,7 @@ async def fill(lab: Lab) -> Scene:
     await refusals(lab)
     await counts(lab)
     await requests(lab)
+    await purchases(lab, scene)
     await polls(lab)
     scene.replay = await start_replay(
         lab.hub, "asha", Filter(status="dead", route="team-slack"), pace=0.01
@@ -278,6 +286,38 @@ async def harm(lab: Lab, scene: Scene) -> None:
         document = sample("order.placed", orderId=clean[:250], orderNo=text, email=text, note=text)
         document["event"] = f"{clean[:150]} {number}"
         scene.hostile.append(await keep(lab, document))
+
+
+async def purchases(lab: Lab, scene: Scene) -> None:
+    """Orders: sent and closed ones, two that wait for a person, lines still open; stock that went down for a month."""
+    of_store = KeptReorders(lab.hub, "main", PURCHASING, "")
+    for day in range(30, 0, -1):
+        lab.later(-86_400 * day)
+        await of_store.seen("KET-1", "", max(day, 3) if day % 11 else 26, 12)
+        lab.later(86_400 * day)
+    opened: list[str] = []
+    for number, supplier in enumerate(("Acme Kitchen GmbH", "Verma & Sons", HOSTILE[0], "Nordlicht")):
+        for sku in ("KET-1", f"POT-{number}", HOSTILE[number + 4][:40]):
+            line = ReorderLine(
+                sku, f"wh_{number}" if number else "", f"{sku}, steel", supplier, 60,
+                "stock 4 ≤ 12; target 60; pack of 12; ordered 60", 4, 12, Decimal("11.90"), "EUR",
+            )  # fmt: skip
+            opened.append((await of_store.open(line, window=timedelta(hours=number // 3))).id)
+    scene.reorder_sent, scene.reorder = opened[0], opened[3]
+    while await make_orders(lab.hub):
+        pass
+    for claimed in (await lab.claim(PURCHASING)).claims:
+        result = await purchased(KeptReorders(lab.hub, "main", PURCHASING, claimed.delivery.event_id))
+        await lab.hub.writer.put(record, finish(lab.hub, lab.line(PURCHASING), claimed, result, Exchange(), SECOND))
+    await of_store.close("POT-0", "", "stock 60 > 12")
+
+
+async def purchased(reorders: KeptReorders) -> Receipt | Outcome:
+    """One order is sent; the others are too dear."""
+    if not (await reorders.order()).supplier.startswith("Acme"):
+        return Hold("an order of EUR 2,142.00 is over the limit of EUR 1,000.00")
+    await reorders.sent("PO-00017", "https://erp.example/po/17")
+    return Receipt("purchase order PO-00017", "https://erp.example/po/17")
 
 
 async def refusals(lab: Lab) -> None:

@@ -28,6 +28,7 @@ EMPTY = {
     "/deliveries": "No deliveries yet",
     "/deliveries?status=dead": "Nothing is dead",
     "/replays": "Nothing was replayed yet",
+    "/reorders": "Nothing was reordered yet",
     "/refused": "Nothing was refused",
     "/audit": "Nobody has done anything yet",
 }

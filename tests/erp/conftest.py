@@ -6,6 +6,7 @@ Where this machine cannot have them, their tests are left out with the reason; C
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -17,12 +18,20 @@ from tests.erp.serving import Erp
 from tests.erp.tryton import Tryton, open_tryton
 from tests.whole import WHOLE
 
+FETCHED_WITHIN = 1800
 AnErp = TypeVar("AnErp", bound=Erp)
 Recording = Callable[..., AbstractAsyncContextManager[Recorder]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record", action="store_true", help="write the recordings anew instead of comparing with them")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test of a run waits for its server, which on a new machine has to be fetched and made."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(FETCHED_WITHIN))
 
 
 def started(opening: Callable[[], Awaitable[AnErp]]) -> Iterator[AnErp]:

@@ -40,6 +40,20 @@ async def test_odoo_is_version_19_and_its_integration_user_may_load(odoo: Odoo) 
     assert await partners(odoo) == [{"id": first["ids"][0], "name": "Asha Rao"}]
 
 
+async def test_the_same_odoo_speaks_json_rpc_as_older_ones_do(odoo: Odoo) -> None:
+    """The key goes where the password goes; a wrong one is no error of its status."""
+
+    async def who(key: str) -> object:
+        words = {"service": "common", "method": "authenticate", "args": [odoo.database, odoo.login, key, {}]}
+        asked = {"jsonrpc": "2.0", "method": "call", "params": words, "id": 1}
+        async with httpx.AsyncClient(base_url=odoo.url, trust_env=False, timeout=60) as client:
+            answer = (await client.post("/jsonrpc", json=asked)).json()
+        return answer["result"]
+
+    (user,) = await odoo.admin("res.users", "search", domain=[["login", "=", odoo.login]])
+    assert [await who(odoo.key), await who("0" * 40)] == [user, False]
+
+
 async def test_the_integration_user_may_not_do_all(odoo: Odoo) -> None:
     refused = await called(odoo, "ir.model.data/create", vals_list=[{"module": "x", "name": "y", "model": "res.users"}])
     assert refused.status_code == 403

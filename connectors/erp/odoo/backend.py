@@ -80,9 +80,13 @@ class OdooBackend(Backend):
         self._skus = (settings.shipping_sku, settings.discount_sku, settings.tax_sku)
 
     async def session(self, ctx: Context) -> Session:
-        return OdooSession(await begun(self._server, ctx))
+        return OdooSession(await self.talk(ctx))
+
+    async def talk(self, ctx: Context) -> Talk:
+        """What a session, or a test, asks of the server by."""
+        return await begun(self._server, ctx)
 
     async def check(self, ctx: Context) -> str:
         # What was mended a moment ago is to be seen now.
         self._server.forget()
-        return await check(await begun(self._server, ctx), ctx.now(), self._skus)
+        return await check(await self.talk(ctx), ctx.now(), self._skus)

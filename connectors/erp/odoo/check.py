@@ -8,7 +8,7 @@ from connectors.erp.odoo.answers import Refused
 from connectors.erp.odoo.known import MODELS, company, pricelist
 from connectors.erp.odoo.products import find_products, refuse_missing
 from connectors.erp.odoo.talk import Talk
-from connectors.erp.odoo.transport import DOING, JSON2_SINCE
+from connectors.erp.odoo.transport import DOING
 from connectors.erp.records import Product
 from connectors.messages import clean
 from hub.connector import HoldRoute, Rejected
@@ -37,7 +37,7 @@ async def check(talk: Talk, now: datetime, skus: Sequence[str]) -> str:
         raise HoldRoute("; ".join(problems))
     server = talk.line.server.settings
     database = f", database {server.database}" if server.database else ""
-    by = "JSON-2" if version >= JSON2_SINCE else "JSON-RPC"
+    by = "JSON-2" if await talk.line.by_json2() else "JSON-RPC"
     told = f"Odoo {version} by {by}{database}, company {clean(home.name)} ({home.currency}), as {user['login']}"
     return f"{told}: orders, contacts and products can be written{await _expiry(talk, now)}"
 

@@ -31,7 +31,7 @@ STATES: Mapping[str, State] = {
     "draft": "draft", "sent": "draft", "sale": "confirmed", "done": "confirmed", "cancel": "cancelled",
 }  # fmt: skip
 HEAD = ["name", "state", "amount_total", "amount_tax", "amount_untaxed", "currency_id", "partner_id"]
-LINE = ["name", "product_id", "product_uom_qty", "price_unit"]
+LINE = ["sequence", "name", "product_id", "product_uom_qty", "price_unit"]
 # What Odoo does not let change once an order is confirmed, though it be the same value.
 SETTLED = {"pricelist_id/.id", "date_order"}
 UNLOCK = "unlock it in Odoo (or cancel it there by hand), then replay"
@@ -65,15 +65,17 @@ async def standing(talk: Talk, order_id: int) -> Standing | None:
 
 
 async def needed(talk: Talk, record: Record) -> Standing:
-    """The order that was found a moment ago. Raises Rejected where it is gone."""
+    """The order that was found a moment ago. Raises TryAgain where it is gone: the next attempt finds none."""
     found = await standing(talk, int(record.id))
     if found is None:
-        raise Rejected(f"{record.number} was deleted in Odoo: replay to have it made again")
+        raise TryAgain(f"{record.number} was deleted in Odoo meanwhile")
     return found
 
 
 async def find_order(talk: Talk, order: Order, known: str | None) -> Record | None:
     """By the kept id, else by external id."""
+    # What was once written there is reason enough not to take a silent server for a wrong address.
+    talk.line.server.worked |= known is not None
     found = await standing(talk, int(known)) if known and known.isdecimal() else None
     if found is None and (made := await talk.find(external(talk.store, "order", order.id))) is not None:
         found = await standing(talk, made)

@@ -72,13 +72,15 @@ async def find_address(talk: Talk, partner: Partner, address: Address | None, ki
     where = await place(talk.line, address)
     row = address_row(address, where, kind, partner.name, await talk.added("address"))
     row = {"id": external(talk.store, f"address_{partner.id or 0}", kind, address_key(address)), **row}
-    if partner.id is None:
-        return None, row
-    family = ["|", ["id", "=", partner.id], "&", ["parent_id", "=", partner.id], ["type", "in", [kind, "other"]]]
+    if partner.id is None or partner.standing is None:
+        home = address_columns(address, where) | {"name": address.name or partner.name}
+        return (None, {}) if home.items() <= partner.row.items() else (None, row)
+    if _lives_at(partner.standing, address, where, partner):
+        return partner.id, row
+    family = [["parent_id", "=", partner.id], ["type", "in", [kind, "other"]]]
     known = await talk.every("res.partner", family, READ)
     same = [one["id"] for one in known if _lives_at(one, address, where, partner)]
-    own = [one for one in same if one == partner.id]
-    return (own or same or [None])[0], row
+    return (same or [None])[0], row
 
 
 async def ensure_address(talk: Talk, partner: Partner, address: Address | None, kind: str) -> int:

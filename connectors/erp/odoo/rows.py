@@ -149,6 +149,7 @@ def removed_row(external_id: str, standing: Mapping[str, Any], columns: Sequence
     """A line that the store no longer has: nothing of it is sold. `columns`: those of the other rows, if any."""
     row = {
         "id": external_id,
+        "sequence": str(standing["sequence"]),
         "product_id/.id": str(standing["product_id"][0]) if standing["product_id"] else "",
         "name": str(standing["name"]),
         "product_uom_qty": "0",

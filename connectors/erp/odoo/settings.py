@@ -7,9 +7,13 @@ from pydantic import Field, field_validator
 from connectors.reach import web_address
 from hub.connector import Connector, Secret, Template
 
+OWN_COLUMNS = {"id", ".id", "order_line", "child_ids"}
+
 
 class OdooFields(Connector.Settings):
     """Columns of Odoo by their names, each with a template: added to what is written, or in place of it.
+
+    A name is one of Odoo's importer: `team_id/.id` takes a number, `team_id/id` an external id, `team_id` a name.
 
     Templates name `order`, and `line`, `customer`, `product` or `address` where they stand for one.
     """
@@ -20,6 +24,14 @@ class OdooFields(Connector.Settings):
     address: Annotated[dict[str, Template], Field(description="Of a delivery address.")] = Field(default_factory=dict)
     product: Annotated[dict[str, Template], Field(description="Of product.product.")] = Field(default_factory=dict)
 
+    @field_validator("*")
+    @classmethod
+    def _not_by_what_they_are_known(cls, columns: dict[str, Template]) -> dict[str, Template]:
+        for name in columns:
+            if name.partition("/")[0] in OWN_COLUMNS or not name.strip() or not name.isprintable():
+                raise ValueError(f"{name!r} is no column that can be set: records are found again by it")
+        return columns
+
 
 class OdooSettings(Connector.Settings):
     """An Odoo server and how records are matched there."""
@@ -28,6 +40,10 @@ class OdooSettings(Connector.Settings):
     api_key: Annotated[Secret, Field(description="Of a user of its own: Preferences, Account Security, New API Key.")]
     login: Annotated[str | None, Field(description="That user's login; needed before Odoo 19.")] = None
     database: Annotated[str | None, Field(description="Where the server has several, or before Odoo 19.")] = None
+    protocol: Annotated[
+        Literal["auto", "json-rpc"],
+        Field(description="auto: JSON-2 where the server has it; json-rpc: the older way, which needs `login` too."),
+    ] = "auto"
     company: Annotated[str | None, Field(description="The company's name, where there are several.")] = None
     customers: Annotated[
         Literal["email", "own"],

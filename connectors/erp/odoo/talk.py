@@ -11,6 +11,7 @@ from connectors.erp.odoo.transport import KEPT_FOR, Line, Server
 from hub.connector import Context, Rejected
 
 PATHS_SINCE = 18
+UNKNOWN_ID = "builtins.ValueError"
 AT_ONCE = 200
 """Records in one answer, at first: an answer may hold so much and no more."""
 
@@ -37,15 +38,23 @@ class Talk:
     async def load(self, model: str, row: Row, several: str = "", lines: Sequence[Row] = ()) -> int:
         """Make or change a record, with its lines in the column `several`, by external id: all or nothing."""
         fields, data = table(row, several, lines)
-        return loaded(await self.line.call(model, "load", fields=fields, data=data))[0]
+        answer = await self.line.call(model, "load", fields=fields, data=data)
+        try:
+            return loaded(answer)[0]
+        except Refused as refused:
+            # A right that is missing is told as if the row were wrong.
+            self.line.server.kept.clear()
+            raise await self.line.right_or_rule(refused, model, "create", "write") from None
 
     async def find(self, external_id: str) -> int | None:
         """The record that has it, without the rights of an administrator; uses up no number of a sequence."""
         module, _, name = external_id.partition(".")
         try:
-            found = await self.line.call("ir.model.data", "check_object_reference", module=module, xml_id=name)
+            found = await self.line.call(
+                "ir.model.data", "check_object_reference", expected=UNKNOWN_ID, module=module, xml_id=name
+            )
         except Refused as refused:
-            if refused.name != "builtins.ValueError":
+            if refused.name != UNKNOWN_ID:
                 raise
             return None
         return int(found[1]) if found[1] else None

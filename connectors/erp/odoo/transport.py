@@ -52,7 +52,7 @@ class Server:
 
     def forget(self) -> None:
         """Ask again for all that was learned: it contradicts what the server says now."""
-        self.version, self.uid, self.kept_at = None, None, None
+        self.version, self.uid = None, None
         self.kept.clear()
 
 
@@ -66,19 +66,24 @@ class Line:
 
     async def call(
         self, model: str, method: str, *, ids: Sequence[int] | None = None, more: Mapping[str, Any] | None = None,
-        **named: Any,
+        expected: str = "", **named: Any,
     ) -> Any:  # fmt: skip
         """The value that the method gives back: of the records `ids`, of the model where that is None.
 
-        `more` is added to the context. Raises Refused, HoldRoute, TryAgain; the HTTP error flies for bare statuses.
+        `more` is added to the context; `expected` is an exception's name that is an answer too. Raises Refused,
+        HoldRoute, TryAgain; the HTTP error flies for bare statuses.
         """
         context = {**self.context, **(more or {})}
         try:
             answer = await self._send(model, method, ids, {**named, "context": context})
         except Denied as denied:
-            raise await self._right_or_rule(denied, model, OPERATIONS.get(method, "write")) from None
-        except (Refused, Missing, HoldRoute):
-            # Perhaps a field or a price list is no longer there: the next attempt asks anew.
+            raise await self.right_or_rule(denied, model, OPERATIONS.get(method, "write")) from None
+        except Refused as refused:
+            if refused.name != expected:
+                # Perhaps a field or a price list is no longer there: the next attempt asks anew.
+                self.server.kept.clear()
+            raise
+        except (Missing, HoldRoute):
             self.server.forget()
             raise
         self.server.worked = True
@@ -101,14 +106,18 @@ class Line:
     async def user(self) -> int:
         """The id of the key's user."""
         if self.server.uid is None:
-            if await self.version() >= JSON2_SINCE:
+            if await self.by_json2():
                 self.server.uid = (await self.call("res.users", "context_get"))["uid"]
             else:
                 self.server.uid = await self._logged_in()
         return self.server.uid or 0
 
+    async def by_json2(self) -> bool:
+        """Whether it is spoken to by JSON-2."""
+        return await self.version() >= JSON2_SINCE and self.server.settings.protocol == "auto"
+
     async def _send(self, model: str, method: str, ids: Sequence[int] | None, named: dict[str, Any]) -> Any:
-        if await self.version() >= JSON2_SINCE:
+        if await self.by_json2():
             body = named if ids is None else {"ids": list(ids), **named}
             response = await self.http.post(
                 f"{self.server.settings.url}/json/2/{model}/{method}", json=body, headers=self._headers()
@@ -129,7 +138,7 @@ class Line:
     async def _logged_in(self) -> int:
         settings = self.server.settings
         if not settings.login or not settings.database:
-            raise HoldRoute(f"Odoo {self.server.version} is older than 19: it needs `login` and `database`")
+            raise HoldRoute(f"Odoo {self.server.version} by JSON-RPC needs `login` and `database`")
         named = [settings.database, settings.login, settings.api_key.reveal(), {}]
         try:
             uid = await self._rpc("common", "authenticate", named)
@@ -160,16 +169,18 @@ class Line:
         except ValueError:
             raise not_odoo(response, self.server.worked) from None
 
-    async def _right_or_rule(self, denied: Denied, model: str, operation: str) -> Refused | HoldRoute:
-        """A missing right stops all deliveries; a rule keeps but one record away."""
-        try:
-            lacking = not await self.may(model, operation)
-        except Denied:
-            lacking = True
-        if not lacking:
-            return denied
-        who = self.server.settings.login or "the key's user"
-        return HoldRoute(f"{who} may not {DOING[operation]} {model}: {denied.reason}", status=denied.status)
+    async def right_or_rule(self, refused: Refused, model: str, *operations: str) -> Refused | HoldRoute:
+        """A missing right stops all deliveries; a rule, or what is wrong with one record, only this one."""
+        for operation in operations:
+            try:
+                lacking = not await self.may(model, operation)
+            except Denied:
+                lacking = True
+            if lacking:
+                who = self.server.settings.login or "the key's user"
+                told = f"{who} may not {DOING[operation]} {model}: {refused.reason}"
+                return HoldRoute(told, status=refused.status)
+        return refused
 
 
 def _major(document: Any, member: str) -> int:

@@ -26,7 +26,9 @@ class StoreHandle:
         self._client: httpx.AsyncClient | None = None
 
     async def __aenter__(self) -> Self:
-        self._client = plain_client(base_url=self.url, timeout=self._timeout)
+        # A new connection each time: one that was idle for seconds may be closed just as it is used again.
+        fresh = httpx.Limits(max_keepalive_connections=0)
+        self._client = plain_client(base_url=self.url, timeout=self._timeout, limits=fresh)
         return self
 
     async def __aexit__(

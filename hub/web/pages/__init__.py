@@ -2,7 +2,7 @@
 
 from starlette.routing import BaseRoute
 
-from hub.web.pages import audit, deliveries, event, events, overview, refused, replays, routes
+from hub.web.pages import audit, deliveries, event, events, overview, refused, reorders, replays, routes
 
 ROUTES: list[BaseRoute] = [
     *overview.ROUTES,
@@ -10,6 +10,7 @@ ROUTES: list[BaseRoute] = [
     *event.ROUTES,
     *deliveries.ROUTES,
     *replays.ROUTES,
+    *reorders.ROUTES,
     *routes.ROUTES,
     *refused.ROUTES,
     *audit.ROUTES,

@@ -1,9 +1,10 @@
-"""The overview's charts: hourly counts to the places of bars. Pure; the template draws them, also as a table."""
+"""Charts: hourly counts to the places of bars, stock to steps. Pure; templates draw them, also as tables."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from hub.store.stats import HourCount
 
@@ -12,6 +13,8 @@ LEFT, RIGHT, TOP, BOTTOM = 36, 4, 8, 24
 HOURS = 24
 LABEL_EVERY = 3
 MOST_SERIES = 8
+LABELS = 4
+MOST_ROWS = 100
 REST = "others"
 OUTCOMES = ("delivered", "skipped", "held", "not_now", "try_again", "hold_route", "late", "lost", "dead")
 
@@ -54,6 +57,61 @@ class Chart:
     series: list[Series]
     lines: list[tuple[float, int]]
     total: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """What stock was seen when."""
+
+    at: datetime
+    stock: int
+    threshold: int | None
+
+
+@dataclass(frozen=True)
+class StockChart:
+    """Stock against threshold as paths of steps; `labels` are the times along the ground, `newest` for the table."""
+
+    stock: str
+    threshold: str
+    lines: list[tuple[float, int]]
+    labels: list[str]
+    points: list[Point]
+    newest: list[Point]
+
+
+def stock_chart(rows: Sequence[Any], now: datetime) -> StockChart | None:
+    """What was seen until now, oldest first; None where no stock was."""
+    points = [Point(row.at, row.stock, row.threshold) for row in rows if row.stock is not None]
+    if not points:
+        return None
+    first, length = points[0].at, max((now - points[0].at).total_seconds(), 1.0)
+    top = round_up(max(1, *(max(point.stock, point.threshold or 0) for point in points)))
+    places = [(point.at - first).total_seconds() / length for point in points]
+    form = "%m-%d" if length > 3 * 86_400 else "%m-%d %H:%M"
+    labels = [f"{first + timedelta(seconds=length * part / LABELS):{form}}" for part in range(LABELS)]
+    return StockChart(
+        steps(places, [point.stock for point in points], top),
+        steps(places, [point.threshold for point in points], top),
+        [(round(height_of(part, top), 1), part) for part in sorted({0, top // 2, top})],
+        labels,
+        points,
+        points[: -MOST_ROWS - 1 : -1],
+    )
+
+
+def steps(places: Sequence[float], numbers: Sequence[int | None], top: int) -> str:
+    """A path that holds each number until the next is known, and the last until the end. Less than none is none."""
+    path, under_way = [], False
+    for place, number in zip(places, numbers, strict=True):
+        x = round(LEFT + (WIDTH - LEFT - RIGHT) * place, 1)
+        if number is not None:
+            y = round(height_of(max(number, 0), top), 1)
+            path.append(f"H{x}V{y}" if under_way else f"M{x} {y}")
+        elif under_way:
+            path.append(f"H{x}")
+        under_way = number is not None
+    return "".join([*path, f"H{WIDTH - RIGHT}"] if under_way else path)
 
 
 def hours_until(now: datetime) -> list[datetime]:
