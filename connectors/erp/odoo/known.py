@@ -22,7 +22,7 @@ USED = {
     "sale.order": ["state", "locked", "pricelist_id"],
     "sale.order.line": ["tax_ids", "tax_id", "discount"],
     "res.partner": ["customer_rank"],
-    "product.product": ["type", "is_storable", "incoming_qty"],
+    "product.product": ["type", "is_storable"],
     "purchase.order": ["state"],
 }
 APPS = {"purchase.order": "Purchase"}
@@ -68,6 +68,16 @@ async def columns(line: Line, model: str) -> Columns:
         return found
 
     found: Columns = await _kept(line, ("columns", model), ask)
+    return found
+
+
+async def has_column(line: Line, model: str, column: str) -> bool:
+    """Whether an app, or a version, has it."""
+
+    async def ask() -> bool:
+        return column in await line.call(model, "fields_get", allfields=[column], attributes=["type"])
+
+    found: bool = await _kept(line, ("column", model, column), ask)
     return found
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from connectors.erp.odoo.known import columns, company
+from connectors.erp.odoo.known import columns, company, has_column
 from connectors.erp.odoo.products import called, find_products
 from connectors.erp.odoo.rows import Row, external, moment, number
 from connectors.erp.odoo.settings import OdooSettings
@@ -119,7 +119,7 @@ async def _known(talk: Talk, product: Product) -> dict[str, Any] | None:
     if found is None:
         return None
     wanted = ["product_tmpl_id"]
-    if "incoming_qty" in await columns(talk.line, "product.product"):
+    if await has_column(talk.line, "product.product", "incoming_qty"):
         wanted.append("incoming_qty")
     rows = await talk.line.call("product.product", "read", ids=[found], fields=wanted)
     return dict(rows[0]) if rows else None
