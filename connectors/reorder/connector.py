@@ -38,6 +38,7 @@ from hub.connector import (
     amount_text,
 )
 
+LOW = "inventory.low"
 SENDING = "sending"
 """The effect that fixes which lines go out: from then on every attempt sends the same."""
 DAY = timedelta(days=1)
@@ -97,9 +98,10 @@ class Reordering(Connector):
     async def _look(self, event: Event, ctx: Context) -> Receipt:
         """Raises Rejected if anything of it cannot be ordered as it should; what can be is opened before."""
         opened, idle, wrong = [], [], []
+        unknown = Rejected if event.type == LOW else Skip
         for stock in await self._stocks.of_event(event, ctx):
             try:
-                opened.append(await self._see(stock, ctx))
+                opened.append(await self._see(stock, unknown, ctx))
             except Skip as skip:
                 idle.append(skip.reason)
             except Rejected as error:
@@ -110,16 +112,17 @@ class Reordering(Connector):
             raise Skip("; ".join(dict.fromkeys(idle)) or "the product has no stock to look at")
         return Receipt("; ".join(opened))
 
-    async def _see(self, stock: Stock, ctx: Context) -> str:
-        """Open a reorder of what is low. Raises Skip, Rejected."""
+    async def _see(self, stock: Stock, unknown: type[Rejected | Skip], ctx: Context) -> str:
+        """Open a reorder of what is low. Raises Skip, Rejected; `unknown` where it cannot be told whether it is low."""
         if (reason := self._left_alone(stock)) is not None:
             raise Skip(reason)
-        if not stock.sku:
-            raise Rejected(f"{stock.name or stock.product_id} has no SKU in the store, so it cannot be ordered")
+        name = stock.sku or stock.name or stock.product_id
         if stock.stock is None:
-            raise Rejected(f"{stock.sku}: the store names no stock that can be read")
+            raise unknown(f"{name}: the store names no stock that can be read")
         if stock.threshold is None:
-            raise Rejected(f"{stock.sku}: neither store nor settings say when it is low: set `threshold`")
+            raise unknown(f"{name}: neither store nor settings say when it is low: set `threshold`")
+        if not stock.sku:
+            raise (Rejected if stock.low else Skip)(f"{name} has no SKU in the store, so it cannot be ordered")
         await ctx.reorders.seen(stock.sku, stock.location, stock.stock, stock.threshold)
         current = await ctx.reorders.current(stock.sku, stock.location)
         ended = await self._end(current, stock, stock.stock, ctx) if current is not None else None

@@ -5,11 +5,16 @@ from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 
+import httpx
+
 from connectors.reorder.order import Order
 from connectors.reorder.sending import Done, Sending
 from connectors.reorder.settings import PostSettings
 from connectors.webhook import Webhook
-from hub.connector import Context, Event, Preview
+from hub.connector import Context, Event, Hold, HoldRoute, Preview
+
+WRONG_KEY = {401, 407}
+REMEDY = "mend the supplier's `post`, then approve the order"
 
 
 class Post(Sending):
@@ -20,7 +25,15 @@ class Post(Sending):
         self._webhook = Webhook(settings)
 
     async def send(self, order: Order, event: Event, ctx: Context) -> Done:
-        receipt = await self._webhook.deliver(*_as_event(order, event, ctx))
+        try:
+            receipt = await self._webhook.deliver(*_as_event(order, event, ctx))
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code in WRONG_KEY:
+                # Of one supplier: the others' orders must not wait for it.
+                raise Hold(f"{order.supplier} answered {error.response.status_code}: {REMEDY}") from None
+            raise
+        except HoldRoute as refused:
+            raise Hold(f"{order.supplier}: {refused.reason}: {REMEDY}") from None
         # Kept now: what follows is recorded apart from this attempt's outcome.
         for name, value in receipt.effects.items():
             await ctx.effects.put(name, value)

@@ -20,6 +20,8 @@ PAGE = 100
 FEW_PAGES = 3
 KNOWN_FOR = timedelta(minutes=30)
 """How long rows that are not there count as not there, in a store whose rows are many."""
+TRUE_FOR = timedelta(hours=6)
+"""How long the rows that are known of a product count as all of them: it may come into another warehouse."""
 NAME_LENGTH = 200
 PRODUCT = "product"
 
@@ -205,10 +207,10 @@ class Reading:
             return ()
         shelves, asked = self._of_store(ctx), asked or ctx.now()
         if shelves.walked_at is not None and shelves.pages > FEW_PAGES:
-            known = shelves.ids.get(key)
-            if known:
+            known, age = shelves.ids.get(key), asked - shelves.walked_at
+            if known and age < TRUE_FOR:
                 return await _got(known, ctx)
-            if asked - shelves.walked_at < KNOWN_FOR:
+            if not known and age < KNOWN_FOR:
                 return ()
         rows = await self._walk(ctx, asked)
         return [row for row in rows or () if key in _keys(row)]

@@ -244,9 +244,24 @@ async def test_what_cannot_be_ordered_has_one_clear_outcome() -> None:
         gone = reason_of(await delivered(connector, bench, low({"id": "prd_gone", "sku": "GON-1"})), Rejected)
         assert gone == "the store has no product prd_gone any more: nothing is ordered"
         nameless = await store.create_product(**KETTLE | {"sku": None})
-        told = reason_of(await delivered(connector, bench, updated(nameless)), Rejected)
+        unclear = reason_of(await delivered(connector, bench, low(nameless, threshold=None)), Rejected)
+        assert unclear == "Kettle: neither store nor settings say when it is low: set `threshold`"
+        assert isinstance(await delivered(connector, bench, updated(nameless)), Skip)
+        told = reason_of(await delivered(connector, bench, low(nameless, threshold=5)), Rejected)
         assert told == "Kettle has no SKU in the store, so it cannot be ordered"
         assert not bench.reorders.kept
+
+
+async def test_a_supplier_that_refuses_the_key_holds_its_own_order_and_no_other() -> None:
+    async with open_shop() as (store, bench):
+        connector = reordering(**acme(bench))
+        due = await ordered(store, bench, connector, "KET-1")
+        bench.counterpart.answer(Answer(401, b"who are you"))
+        held = reason_of(await delivered(connector, bench, due), Hold)
+        assert held == "Acme answered 401: mend the supplier's `post`, then approve the order"
+        released = Released("asha", datetime.now(UTC))
+        assert isinstance(await attempted(connector, bench, due, released=released), Receipt)
+        assert len(bench.counterpart.received) == 2
 
 
 async def ordered(store: StoreApi, bench: Bench, connector: Any, sku: str, **fields: Any) -> Any:
