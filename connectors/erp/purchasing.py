@@ -52,6 +52,11 @@ class Purchase:
 class Purchasing(ABC):
     """Purchase orders in one ERP under one route's settings."""
 
+    @property
+    def tells_open(self) -> bool:
+        """Whether `open_line` can tell at all."""
+        return True
+
     @abstractmethod
     async def vendors_of(self, product: Product, ctx: Context) -> Sequence[Vendor]:
         """Those who deliver it; none where the ERP knows none, or not the product."""
@@ -61,8 +66,8 @@ class Purchasing(ABC):
         """The number of a purchase order by which the product is still to come, or is about to be ordered."""
 
     @abstractmethod
-    async def find_purchase(self, purchase_id: str, ctx: Context) -> Record | None:
-        """The purchase order of that id, if it was written."""
+    async def find_purchase(self, purchase: Purchase, ctx: Context) -> Record | None:
+        """The purchase order, if it was written; None too where the ERP cannot be asked."""
 
     @abstractmethod
     async def write_purchase(self, purchase: Purchase, confirm: bool, ctx: Context) -> Record:

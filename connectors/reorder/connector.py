@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from connectors.erp.odoo.purchasing import OdooPurchasing
 from connectors.erp.purchasing import Purchasing
+from connectors.erp.rest.purchasing import RestPurchasing
 from connectors.reorder.erp import Erp
 from connectors.reorder.mail import Mailing
 from connectors.reorder.order import Order, Row, order_of, told
@@ -61,7 +62,7 @@ class Reordering(Connector):
         super().__init__(settings)
         self._stocks = Reading(settings)
         self._sales = Sales()
-        self._erp: Purchasing | None = OdooPurchasing(settings.odoo) if settings.odoo is not None else None
+        self._erp = _erp_of(settings)
 
     async def deliver(self, event: Event, ctx: Context) -> Receipt:
         if event.type == REORDER_DUE:
@@ -171,7 +172,7 @@ class Reordering(Connector):
 
     async def _nothing_open(self, stock: Stock, ctx: Context) -> None:
         """Raises Skip where the ERP has a purchase order by which the product is still to come."""
-        if self.settings.odoo is None:
+        if self._erp is None:
             return
         number = await self._purchasing().open_line(product_of(stock), ctx)
         if number is not None:
@@ -189,7 +190,7 @@ class Reordering(Connector):
         return None if self.settings.row(stock.sku).order else f"{name}: `order: false`"
 
     async def _line(self, stock: Stock, ctx: Context) -> ReorderLine:
-        offer = await offer_for(stock, self.settings, self._purchasing_if_any(), ctx)
+        offer = await offer_for(stock, self.settings, self._erp, ctx)
         amount = await self._amount(stock, offer, ctx)
         return ReorderLine(
             sku=stock.sku,
@@ -296,7 +297,7 @@ class Reordering(Connector):
             return reason
         if stock.stock is not None and stock.threshold is not None and not stock.low:
             return f"{row.sku}: stock {stock.stock} > {stock.threshold}"
-        if self.settings.odoo is not None:
+        if self._erp is not None:
             number = await self._purchasing().open_line(product_of(stock), ctx)
             if number is not None:
                 return f"{row.sku}: purchase order {number} in the ERP is open"
@@ -341,14 +342,12 @@ class Reordering(Connector):
     def _ways(self) -> Sequence[Sending]:
         """One of each, to be checked."""
         ways = [self._way(name) for name, one in self.settings.suppliers.items() if one.erp is None]
-        return [*ways, Erp(self._purchasing(), None, False)] if self.settings.odoo is not None else ways
+        return [*ways, Erp(self._erp, None, False)] if self._erp is not None else ways
 
     def _by_erp(self, supplier: str) -> bool:
+        """Whether the ERP has the supplier's orders, and tells which of them are open."""
         known = self.settings.suppliers.get(supplier)
-        return self.settings.odoo is not None and (known is None or known.erp is not None)
-
-    def _purchasing_if_any(self) -> Purchasing | None:
-        return self._purchasing() if self.settings.odoo is not None else None
+        return self._erp is not None and self._erp.tells_open and (known is None or known.erp is not None)
 
     def _purchasing(self) -> Purchasing:
         if self._erp is None:
@@ -357,6 +356,12 @@ class Reordering(Connector):
 
 
 GONE = "is no longer in the store"
+
+
+def _erp_of(settings: ReorderSettings) -> Purchasing | None:
+    if settings.rest is not None:
+        return RestPurchasing(settings.rest)
+    return OdooPurchasing(settings.odoo) if settings.odoo is not None else None
 
 
 def _what(line: ReorderLine) -> str:

@@ -23,7 +23,7 @@ class Erp(Sending):
         return Done(f"purchase order {record.number} ({made}) for {order.number}", record.number, record.url)
 
     async def has_it(self, order: Order, ctx: Context) -> bool:
-        return await self._purchasing.find_purchase(order.id, ctx) is not None
+        return await self._purchasing.find_purchase(self._purchase(order, ctx), ctx) is not None
 
     async def preview(self, order: Order, event: Event, ctx: Context) -> Preview:
         writes = await self._purchasing.plan_purchase(self._purchase(order, ctx), ctx)

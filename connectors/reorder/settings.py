@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from connectors.email import Email
 from connectors.erp.odoo.settings import OdooSettings
+from connectors.erp.rest.settings import RestSettings
 from connectors.mail_message import is_address
 from connectors.webhook import Webhook
 from hub.connector import REORDER_CLOSES_AFTER, REORDER_WINDOW, Connector, Duration, Template
@@ -267,7 +268,10 @@ class Settings(Connector.Settings):
     odoo: Annotated[OdooSettings | None, Field(description="The ERP that keeps purchase orders: an Odoo server.")] = (
         None
     )
-    confirm: Annotated[bool, Field(description="Confirm purchase orders in the ERP; false leaves drafts.")] = False
+    rest: Annotated[
+        RestSettings | None, Field(description="The same in an ERP with a JSON REST API, by its action `purchase`.")
+    ] = None
+    confirm: Annotated[bool, Field(description="Confirm purchase orders in Odoo; false leaves drafts.")] = False
 
     _rows: dict[str, Sku] = PrivateAttr(default_factory=dict)
 
@@ -320,8 +324,12 @@ class Settings(Connector.Settings):
         for name, one in self.suppliers.items():
             if one.email and self.mail is None:
                 raise wrong(f"suppliers.{name} is ordered from by email: `mail` must name the mail server")
-            if one.erp and self.odoo is None:
-                raise wrong(f"suppliers.{name} is ordered from in the ERP: `odoo` must say where that is")
+            if one.erp and not self.has_erp:
+                raise wrong(f"suppliers.{name} is ordered from in the ERP: `odoo` or `rest` must say where that is")
+        if self.odoo is not None and self.rest is not None:
+            raise ValueError("name one ERP: `odoo` or `rest`")
+        if self.rest is not None and (self.rest.purchase is None or self.confirm):
+            raise ValueError("rest needs `purchase`, which says how a purchase order is written; it confirms none")
         if not self.suppliers and self.odoo is None:
             raise ValueError("name at least one of `suppliers`, or the ERP (`odoo`) whose vendors are ordered from")
         if self.limits is not None and self.currency is None:
@@ -329,6 +337,10 @@ class Settings(Connector.Settings):
         if self.sku_file is not None:
             self._rows = read_skus(self.sku_file)
         return self
+
+    @property
+    def has_erp(self) -> bool:
+        return self.odoo is not None or self.rest is not None
 
     def row(self, sku: str) -> Sku:
         """What is special about a SKU, from either table."""
@@ -339,7 +351,7 @@ class Settings(Connector.Settings):
         rows = {**self._rows, **self.skus}
         used = {row.supplier for row in rows.values()} | {self.supplier}
         idle = [name for name, one in self.suppliers.items() if name not in used and one.vendor is None]
-        if idle and self.odoo is None:
+        if idle and not self.has_erp:
             found.append(f"nothing is ordered from {', '.join(idle)}: no SKU names it, and it has no `vendor`")
         for sku, row in rows.items():
             how, threshold = (

@@ -77,11 +77,11 @@ async def life_of_a_purchase(url: str, key: str) -> list[dict[str, Any]]:
         assert await purchasing.vendors_of(KETTLE, ctx) == offered
         assert await purchasing.vendors_of(NOWHERE, ctx) == ()
         assert await purchasing.open_line(KETTLE, ctx) is None
-        assert await purchasing.find_purchase("pur_1", ctx) is None
+        assert await purchasing.find_purchase(PURCHASE, ctx) is None
         draft = await purchasing.write_purchase(PURCHASE, False, ctx)
         assert draft.state == "draft"
         assert await purchasing.write_purchase(PURCHASE, False, ctx) == draft
-        assert await purchasing.find_purchase("pur_1", ctx) == draft
+        assert await purchasing.find_purchase(PURCHASE, ctx) == draft
         assert await purchasing.open_line(KETTLE, ctx) == draft.number
         confirmed = await purchasing.write_purchase(PURCHASE, True, ctx)
         assert (confirmed.id, confirmed.state) == (draft.id, "confirmed")

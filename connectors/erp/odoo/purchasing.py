@@ -78,9 +78,9 @@ class OdooPurchasing(Purchasing):
                 return str(row["order_id"][1])
         return None
 
-    async def find_purchase(self, purchase_id: str, ctx: Context) -> Record | None:
+    async def find_purchase(self, purchase: Purchase, ctx: Context) -> Record | None:
         talk = await begun(self._server, ctx)
-        return await _record(talk, await talk.find(_own_id(talk, purchase_id)))
+        return await _record(talk, await talk.find(_own_id(talk, purchase.id)))
 
     async def write_purchase(self, purchase: Purchase, confirm: bool, ctx: Context) -> Record:
         talk = await begun(self._server, ctx)

@@ -53,7 +53,7 @@ def settings_of(config: Config) -> Reordering.Settings:
         ({"mail": None}, "settings", "suppliers.Acme is ordered from by email: `mail` must name the mail server"),
         (
             {"suppliers": {"Acme": {"erp": "Acme GmbH"}}, "mail": None},
-            "settings", "suppliers.Acme is ordered from in the ERP: `odoo` must say where that is",
+            "settings", "suppliers.Acme is ordered from in the ERP: `odoo` or `rest` must say where that is",
         ),
         ({"suppliers": {}, "supplier": None, "mail": None}, "settings", "name at least one of `suppliers`, or the ERP"),
         ({"limits": {"order": 500}}, "settings", "limits need `currency`"),
@@ -119,12 +119,16 @@ def test_what_looks_wrong_is_doubted(tmp_path: Path) -> None:
 
 def test_the_guides_examples_are_right(tmp_path: Path) -> None:
     guide = (Path(__file__).parents[3] / "docs" / "reorder.md").read_text()
-    whole, odoo = (block.partition("```")[0] for block in guide.split("```yaml\n")[1:])
+    whole, rest, odoo = (block.partition("```")[0] for block in guide.split("```yaml\n")[1:])
     table = guide.split("```\nsku,")[1].partition("```")[0]
-    whole, odoo = (re.sub(r"\$\{[A-Z_]+\}", "https://example.test/as-long-as-a-secret", one) for one in (whole, odoo))
+    whole, rest, odoo = (
+        re.sub(r"\$\{[A-Z_]+\}", "https://example.test/as-long-as-a-secret", one) for one in (whole, rest, odoo)
+    )
     settings: dict[str, Any] = yaml.safe_load(whole)["routes"]["reorder"]["settings"]
     assert loaded(tmp_path, **settings).warnings == []
     assert loaded(tmp_path, **settings | yaml.safe_load(odoo)).warnings == []
+    more = {"skus": None, "mail": None}
+    assert loaded(tmp_path, **settings | more | yaml.safe_load(rest)).warnings == []
     (tmp_path / "skus.csv").write_text(f"sku,{table}")
     rows = settings_of(loaded(tmp_path, **settings | {"sku_file": "skus.csv", "skus": None}))
     assert (rows.row("KET-1").supplier_sku, rows.row("OLD-9").order) == ("B-7712", False)
