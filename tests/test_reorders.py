@@ -5,7 +5,9 @@ Everything on SQLite and PostgreSQL; where two processes matter, two hubs share 
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 from sqlalchemy import Row
 
 from hub.alerts import raise_alerts
-from hub.connector import REORDER_DUE, Rejected
+from hub.connector import REORDER_DUE, Rejected, Reorders
 from hub.deliver import attempt, context_of, event_of
 from hub.errors import CommandError, NotAnEvent
 from hub.keeping import Place, drop_old
@@ -22,6 +24,9 @@ from hub.reorders import KeptReorders, make_orders
 from hub.replay import cancel_deliveries, start_replay
 from hub.store import DELIVERY, EVENT, EVENT_KEY, REORDER, REORDER_ORDER, STOCK_SEEN
 from hub.store.meant import Filter
+from hub.testing.reorders import MemoryReorders
+from hub.testing.samples import event_of as event_of_sample
+from hub.testing.samples import sample
 from hub.worker import running
 from tests import hubdb
 from tests.buyer import Buyer, line_of
@@ -119,7 +124,10 @@ async def test_a_worker_makes_the_orders_by_itself(tmp_path: Path, database_url:
 
 
 async def test_an_order_is_an_event_of_its_store_along_the_route_that_opened_it_alone(lab: Lab) -> None:
-    await low(lab, "KET-1", "KET-2")
+    await low(lab, "KET-1")
+    lab.later(WINDOW / 2)
+    await low(lab, "KET-2")
+    assert len({line.due_at for line in await lab.rows(REORDER)}) == 1
     (row,) = await due(lab)
     event = await lab.row(EVENT, EVENT.c.id == row.event_id)
     (order,) = await lab.rows(REORDER_ORDER)
@@ -211,6 +219,51 @@ async def test_an_order_is_judged_by_no_condition_of_its_route(tmp_path: Path, d
         await reorders.open(line_of({"sku": "KET-1"}))
         await due(lab)
         assert await deliver(lab) == ["delivered"]
+
+
+async def told_by(of: Callable[[str], Reorders], ended: Callable[[], Awaitable[list[str]]]) -> list[Any]:
+    """What reorders say of the same happenings. `of` an event's id; `ended`: windows end, the due events' ids."""
+    none = of("evt_other")
+    facts: list[Any] = []
+    ket = line_of({"sku": "KET-1", "price": "2.50", "stock": 4, "threshold": 10})
+    for line in (ket, replace(ket, quantity=99), replace(ket, location="wh_2"), replace(ket, supplier="Verma")):
+        opened = await none.open(line)
+        facts.append((opened.new, opened.quantity, opened.supplier, opened.location, opened.state, opened.more))
+    await none.seen("KET-1", "", 4, 10)
+    with pytest.raises(Rejected, match="no order"):
+        await none.order()
+    (event_id,) = await ended()
+    mine = of(event_id)
+    order = await mine.order()
+    facts.append((order.supplier, order.currency, [line.location for line in order.lines], order.number))
+    await mine.dropped_from([order.lines[1].id, "reo_none"], "stock has come")
+    facts += [await mine.spend(Decimal("29.99")), await mine.spend(Decimal(30)), await mine.spend(Decimal(1))]
+    facts += [dict(await mine.spent_today()), len((await mine.order()).lines)]
+    await mine.sent("PO-1", "https://erp.test/1")
+    order, current = await mine.order(), await none.current("KET-1", "")
+    assert current is not None
+    facts += [order.number, len(order.lines), current.state, current.number, current.url]
+    closed = await none.close("KET-1", "", "stock 40 > 10")
+    assert closed is not None
+    facts += [closed.state, closed.why, await none.close("KET-1", "", "again"), await none.current("KET-1", "wh_2")]
+    return [*facts, (await none.open(ket)).new, (await mine.order()).number, len(await ended())]
+
+
+async def test_reorders_in_memory_say_what_those_in_the_database_say(lab: Lab) -> None:
+    memory = MemoryReorders()
+    event = event_of_sample(sample("inventory.low"), "main")
+
+    async def in_memory() -> list[str]:
+        return [one.id for one in memory.due()]
+
+    async def in_database() -> list[str]:
+        before = {row.id for row in await lab.rows(EVENT)}
+        await due(lab)
+        return [row.id for row in await lab.rows(EVENT) if row.id not in before]
+
+    kept = await told_by(lambda event_id: KeptReorders(lab.hub, "main", "buy", event_id), in_database)
+    assert await told_by(lambda event_id: memory.of(replace(event, id=event_id)), in_memory) == kept
+    assert kept[2][0] is True
 
 
 APPROVAL = {"buy": ROUTES["buy"] | {"settings": {"approval": True}}, "all": route()}

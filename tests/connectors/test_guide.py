@@ -52,6 +52,41 @@ class Shelf(Connector):
 """
 
 
+BUYS = """
+from dataclasses import replace
+
+import pytest
+
+from hub.connector import Hold, Released, Skip
+from hub.testing import HttpSink, event_of, open_bench, sample
+from litekart_buyer import Buyer
+
+async def test_what_is_low_is_ordered_once_together_and_after_a_person_said_so():
+    async with open_bench(HttpSink()) as bench:
+        buyer = Buyer(Buyer.Settings(url=bench.url))
+
+        async def low(sku, stock):
+            event = event_of(sample("inventory.low", sku=sku, stock=stock))
+            return await buyer.deliver(event, bench.context(event))
+
+        assert "opened: 12 of KET-1" in (await low("KET-1", 4)).text
+        await low("POT-1", 3)
+        with pytest.raises(Skip, match="already open"):
+            await low("KET-1", 3)
+        (due,) = bench.reorders.due()
+        bench.begin()
+        with pytest.raises(Hold, match="2 lines from Acme"):
+            await buyer.deliver(due, bench.context(due))
+        approved = replace(bench.context(due), released=Released("asha", bench.now()))
+        sent = await buyer.deliver(due, approved)
+        assert sent.text.replace("sent as", "already sent:") == (await buyer.deliver(due, approved)).text
+        assert len(bench.counterpart.received) == 1
+        with pytest.raises(Skip, match="stock 40 > 10"):
+            await low("KET-1", 40)
+        assert "opened" in (await low("KET-1", 4)).text
+"""
+
+
 def run_tests(folder: Path) -> str:
     """The tests in `folder`, in a pytest of their own; its output. They must pass."""
     (folder / "pytest.ini").write_text(INI, encoding="utf-8")
@@ -67,15 +102,15 @@ def run_tests(folder: Path) -> str:
 
 
 def test_the_guides_connectors_pass_the_guides_tests(tmp_path: Path) -> None:
-    chime, kit, shipper, fetching, calling, own = PYTHON
+    chime, kit, shipper, buyer, fetching, calling, own = PYTHON
     files = {
         "litekart_chime": chime, "test_chime": kit, "litekart_shelf": SHELF, "test_shelf": fetching, "test_text": own,
-        "litekart_shipper": shipper, "test_shipper": calling,
+        "litekart_shipper": shipper, "test_shipper": calling, "litekart_buyer": buyer, "test_buyer": BUYS,
     }  # fmt: skip
     for name, text in files.items():
         (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
     kit_tests = [name for name in dir(ConnectorTests) if name.startswith("test_")]
-    assert f"{3 * len(kit_tests) + 2} passed" in run_tests(tmp_path)
+    assert f"{3 * len(kit_tests) + 3} passed" in run_tests(tmp_path)
 
 
 def test_every_situation_of_the_kit_is_in_the_guide() -> None:

@@ -57,12 +57,13 @@ RECEIVER = {
 LOCAL = {
     "read": {
         "status", "named", "events", "deliveries", "show", "explain", "replay.preview", "replay.get", "replay.list",
-        "open.preview", "audit", "refused", "stores", "catch_up.preview",
+        "open.preview", "audit", "refused", "stores", "catch_up.preview", "reorders",
+        "reorders.plan",
     },
     "change": {
         "replay.start", "replay.advance", "replay.stop", "replay.event", "pause", "resume", "release", "cancel",
         "open.start", "test", "refused.accept", "backup", "login.link", "sessions.end", "catch_up.now",
-        "catch_up.start", "store.connect", "store.watch",
+        "catch_up.start", "store.connect", "store.watch", "reorder.approve", "reorder.drop", "reorder.close",
     },
 }  # fmt: skip
 
