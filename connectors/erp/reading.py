@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from connectors.erp.records import Address, Customer, Line, Note, Order, Product
+from connectors.erp.records import GUEST, Address, Customer, Line, Note, Order, Product
 from connectors.erp.settings import Settings
 from connectors.messages import clean
 from hub.connector import Rejected, amount_text
@@ -72,6 +72,7 @@ def read_order(found: Any, currency: str, settings: Settings, known: Mapping[str
     sums = _sums(found, rows)
     if not sums.row_discounts:
         rows = [replace(line, discount=ZERO) for line in rows]
+    rows = list(_told_apart(rows))
     return Order(
         id=found.id,
         number=number,
@@ -83,7 +84,7 @@ def read_order(found: Any, currency: str, settings: Settings, known: Mapping[str
         billing_address=_address(found.billing_address),
         total=found.total,
         paid=_paid(found),
-        due=bool(found.amount_due),
+        due=_due(found),
         cancelled=cancelled,
         status=_line(found.status),
         comment=clean(found.comment or "", TEXT_LENGTH),
@@ -106,10 +107,20 @@ def _row(row: Any, place: int, number: str, known: Sequence[Product]) -> Line | 
         price = row.total / row.quantity
     if price is None:
         raise Rejected(f"order {number}, {name}: the store names no price that can be read")
-    key = row.variant_id or row.product_id or row.sku or f"row-{place}"
+    # What has no id at all is known by its name: by its place, one order's product would be written over another's.
+    key = row.variant_id or row.product_id or row.sku or f"named-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
     same = next((product for product in known if product.key == key or len(known) == 1), Product(key, "", name))
     product = replace(same, key=key, sku=_line(row.sku) or same.sku, name=name, price=price)
     return Line(row.id or f"row-{place}", product, name, row.quantity, price, row.discount or ZERO)
+
+
+def _told_apart(rows: Sequence[Line]) -> Iterator[Line]:
+    """The rows with a key of its own each: two of one key would be written over one another."""
+    taken = {"discount", "shipping", "tax"}
+    for place, line in enumerate(rows, 1):
+        key = line.key if line.key not in taken else f"{line.key}-row-{place}"
+        taken.add(key)
+        yield replace(line, key=key)
 
 
 def _sums(found: Any, rows: Sequence[Line]) -> Sums:
@@ -163,7 +174,7 @@ def _buyer(found: Any) -> Customer:
     email = _line(found.email) or next((_line(one.email) for one in addresses if one.email), "")
     phone = _line(found.phone) or next((_line(one.phone) for one in addresses if one.phone), "")
     known = email.lower() or phone or name or found.id
-    key = found.customer_id or f"guest-{hashlib.sha256(known.encode()).hexdigest()[:12]}"
+    key = found.customer_id or f"{GUEST}{hashlib.sha256(known.encode()).hexdigest()[:12]}"
     address = _address(found.billing_address or found.shipping_address)
     return Customer(
         key, name or email or phone or f"Customer of order {found.order_no or found.id}", email, phone, address
@@ -186,6 +197,13 @@ def _paid(found: Any) -> bool:
     if found.paid is not None:
         return bool(found.paid)
     return (found.payment_status or "").lower() in PAID
+
+
+def _due(found: Any) -> bool:
+    """Whether something is still to be paid, as far as the store tells; more than all may have been paid."""
+    if found.amount_due is not None:
+        return bool(found.amount_due > 0)
+    return found.amount_paid is not None and found.total is not None and found.amount_paid < found.total
 
 
 def _notes(found: Any, currency: str) -> Iterator[Note]:

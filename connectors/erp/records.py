@@ -12,6 +12,8 @@ from typing import Literal
 
 Kind = Literal["goods", "discount", "shipping", "tax"]
 State = Literal["draft", "confirmed", "cancelled"]
+GUEST = "guest-"
+"""What the key of a customer without an account starts with."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from connectors.erp.settings import Settings
 from hub.connector import Context, Event, NotOffered, Receipt, Rejected, Skip, amount_text
 
 # Effects of an entity.
-ID, NUMBER, ROWS, TAG, COMMENT = "id", "number", "rows", "tag", "comment"
+ID, NUMBER, ROWS, TAG, COMMENT, CANCELLED = "id", "number", "rows", "tag", "comment", "cancelled"
+COMMENTED = "comment written"
 SIDE_BY_SIDE = 4
 PAYMENT = "payment.completed"
 
@@ -40,7 +41,7 @@ async def sync(event: Event, ctx: Context, session: Session, settings: Settings)
 
 
 async def plan(event: Event, ctx: Context, session: Session, settings: Settings) -> list[Write]:
-    """What `sync` would write for a customer, products or an order. Writes nothing."""
+    """What `sync` would write for a customer, products or an order. Writes nothing; raises what `sync` would."""
     kind, identity = about(event)
     if kind == "customer":
         return await session.plan_customer(await _customer(identity, ctx))
@@ -48,7 +49,15 @@ async def plan(event: Event, ctx: Context, session: Session, settings: Settings)
         return await session.plan_products(await _products(identity, ctx))
     order = await order_of(identity, ctx, settings)
     record = await session.find_order(order, await _kept(ctx, ID))
-    return await session.plan_order(order, record)
+    if order.cancelled:
+        return [Write(_to_cancel(record).number, {"state": "cancelled"}, ("is cancelled",))]
+    if record is not None and record.state == "cancelled":
+        await _is_cancelled_there(event, record, ctx)
+    writes = await session.plan_order(order, record)
+    if (record is None or record.state == "draft") and to_confirm(event, order, settings):
+        number = record.number if record is not None else f"order {order.number}"
+        writes.append(Write(number, {"state": "confirmed"}, ("the quotation becomes an order",)))
+    return writes
 
 
 def about(event: Event) -> tuple[str, str]:
@@ -105,9 +114,11 @@ async def _side_by_side(get: Callable[[str], Coroutine[Any, Any, Any]], identiti
 async def _sync_order(event: Event, order: Order, ctx: Context, session: Session, settings: Settings) -> Receipt:
     record = await session.find_order(order, await _kept(ctx, ID))
     if order.cancelled:
-        return await _cancel(record, session)
+        return await _cancel(record, ctx, session)
     if record is not None and record.state == "cancelled":
-        _is_cancelled_there(event, record)
+        await _is_cancelled_there(event, record, ctx)
+    if await _kept(ctx, CANCELLED):
+        await ctx.entity_effects.put(CANCELLED, "")
     last = await _kept(ctx, ROWS) if record is not None else None
     written = await session.write_order(order, record, last)
     done = [_what_was_written(order, record, written)] if written.changed else []
@@ -124,17 +135,31 @@ async def _sync_order(event: Event, order: Order, ctx: Context, session: Session
     return Receipt("; ".join([f"{present.number} {done[0]}", *done[1:], *written.remarks]), present.url)
 
 
-async def _cancel(record: Record | None, session: Session) -> Receipt:
+async def _cancel(record: Record | None, ctx: Context, session: Session) -> Receipt:
+    if record is not None:
+        # Kept first: should the store open its order again, that must not be taken for a cancellation by hand.
+        await ctx.entity_effects.put(CANCELLED, record.number)
+    cancelled = await session.cancel(_to_cancel(record))
+    return Receipt(f"{cancelled.number} cancelled", cancelled.url)
+
+
+def _to_cancel(record: Record | None) -> Record:
+    """Raises Skip where nothing is left to be cancelled."""
     if record is None:
         raise Skip("cancelled in the store before it came to the ERP")
     if record.state == "cancelled":
         raise Skip(f"nothing changed since {record.number}, which is cancelled")
-    cancelled = await session.cancel(record)
-    return Receipt(f"{cancelled.number} cancelled", cancelled.url)
+    return record
 
 
-def _is_cancelled_there(event: Event, record: Record) -> None:
-    """Somebody cancelled it in the ERP, where the store has not. Money that comes in for it is not passed over."""
+async def _is_cancelled_there(event: Event, record: Record, ctx: Context) -> None:
+    """It is cancelled in the ERP, and not in the store. Skipped where somebody did so by hand; an order that was
+    cancelled in the store too and is open again there, and money that comes in, are not passed over."""
+    if await _kept(ctx, CANCELLED):
+        raise Rejected(
+            f"{record.number} was cancelled with the store's order, which is open again: set it to a quotation in the "
+            "ERP, then replay"
+        )
     told = f"{record.number} is cancelled in the ERP, and the store's order is not"
     if event.type == PAYMENT:
         raise Rejected(
@@ -172,7 +197,8 @@ async def _write_back(order: Order, record: Record, ctx: Context, settings: Sett
     if settings.write_back == "none":
         return []
     name = TAG if settings.write_back == "tag" else COMMENT
-    if (kept := await ctx.entity_effects.get(name)) is not None and kept.value == record.number:
+    written = TAG if name == TAG else COMMENTED
+    if await _kept(ctx, written) == record.number:
         return []
     if name == COMMENT and order.comment:
         return []
@@ -185,8 +211,7 @@ async def _write_back(order: Order, record: Record, ctx: Context, settings: Sett
             await ctx.litekart.orders.update(order.id, comment=record.number)
     except NotOffered as error:
         return [f"its number is not in the store: {error}"]
-    if name == TAG:
-        await ctx.entity_effects.put(TAG, record.number)
+    await ctx.entity_effects.put(written, record.number)
     return [f"the store's order has its number as {'a tag' if name == TAG else 'its comment'}"]
 
 

@@ -11,7 +11,7 @@ from connectors.erp.records import Customer, Product
 from hub.connector import HoldRoute, Rejected, TryAgain
 from tests.erp.conftest import Recording
 from tests.erp.odoo import Odoo
-from tests.erp.odoo_scenes import KETTLE, ORDER, life_of_an_order, older, reached
+from tests.erp.odoo_scenes import HOME, KETTLE, ORDER, life_of_an_order, older, reached
 from tests.servers import eventually
 
 
@@ -82,6 +82,52 @@ async def test_what_stands_twice_and_what_money_is_not_known(odoo: Odoo) -> None
         lone = (replace(ORDER.lines[0], product=replace(KETTLE, key="n", sku="KET-9")),)
         with pytest.raises(Rejected, match=r"SKU KET-9 \(Kettle <b>steel</b>\) is not in Odoo: make it there"):
             await (await there.session()).write_order(replace(ORDER, id="ord_9", lines=lone), None, None)
+
+
+async def test_a_later_order_does_not_move_where_an_earlier_one_goes(odoo: Odoo) -> None:
+    buyer = Customer("guest-1", "Vera", "vera@example.test", address=replace(HOME, name="Vera"))
+    first = replace(ORDER, id="ord_v1", customer=buyer, shipping_address=buyer.address, billing_address=buyer.address)
+    thief = replace(HOME, name="Mallory", street="66 Elsewhere")
+    later = replace(
+        first, id="ord_v2", customer=replace(buyer, name="Mallory", phone="666", address=thief),
+        shipping_address=thief, billing_address=thief,
+    )  # fmt: skip
+    async with reached(odoo.url, odoo.key) as there:
+        session = await there.session()
+        goes_to = []
+        for key in ("guest-1", "cus_v"):
+            one, two = (
+                replace(order, id=f"{order.id}{key}", customer=replace(order.customer, key=key, email=f"{key}@x.test"))
+                for order in (first, later)
+            )
+            made = await session.write_order(one, None, None)
+            second = await session.write_order(two, None, None)
+            orders = await odoo.admin(
+                "sale.order", "read", ids=[int(made.record.id), int(second.record.id)], fields=["partner_shipping_id"]
+            )
+            ids = [order["partner_shipping_id"][0] for order in orders]
+            goes_to.append(await odoo.admin("res.partner", "read", ids=ids, fields=["name", "street", "phone"]))
+    guest, registered = goes_to
+    assert [(one["name"], one["street"]) for one in guest] == [("Vera", "1 MG Road"), ("Mallory", "66 Elsewhere")]
+    assert not guest[0]["phone"]
+    assert [one["street"] for one in registered] == ["1 MG Road", "66 Elsewhere"]
+
+
+async def test_an_archived_address_or_contact_is_used_as_it_is(odoo: Odoo) -> None:
+    buyer = Customer("cus_arch", "Arch", "arch@example.test", address=HOME)
+    order = replace(ORDER, id="ord_arch1", customer=buyer)
+    async with reached(odoo.url, odoo.key) as there:
+        session = await there.session()
+        made = await session.write_order(order, None, None)
+        (head,) = await odoo.admin(
+            "sale.order", "read", ids=[int(made.record.id)], fields=["partner_id", "partner_shipping_id"]
+        )
+        contact, address = head["partner_id"][0], head["partner_shipping_id"][0]
+        assert contact != address
+        await odoo.admin("res.partner", "write", ids=[contact, address], vals={"active": False})
+        again = await session.write_order(replace(order, id="ord_arch2"), None, None)
+    found = await read(odoo, "sale.order", [["id", "=", int(again.record.id)]], "partner_id", "partner_shipping_id")
+    assert (found[0]["partner_id"][0], found[0]["partner_shipping_id"][0]) == (contact, address)
 
 
 async def test_two_thousand_lines_and_then_half_of_them(odoo: Odoo) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from hub.connector import HoldRoute, Receipt, Rejected, Skip
+from hub.errors import ServerError, TemplateError
 from tests.erp.desk import Desk, cents, open_desk, rows
 from tests.erp.odoo import Odoo
 
@@ -156,6 +157,46 @@ async def test_awkward_orders_have_one_clear_outcome_each_and_are_never_there_by
         assert len(partners) == 1
 
 
+async def test_an_order_that_is_opened_again_in_the_store_is_not_passed_over(odoo: Odoo) -> None:
+    async with open_desk(odoo, confirm="on order.placed") as desk:
+        order = await desk.place(("AGAIN-1", 1, "10"), total=10, shipping=0)
+        assert "the quotation becomes an order" in await desk.preview("order.placed", order["id"])
+        assert isinstance(await desk.deliver("order.placed", order["id"]), Receipt)
+        await desk.store.cancel(order["id"], wait=False)
+        assert "is cancelled" in await desk.preview("order.cancelled", order["id"])
+        assert isinstance(await desk.deliver("order.cancelled", order["id"]), Receipt)
+        assert "which is cancelled" in await desk.preview("order.cancelled", order["id"])
+
+        told = await changed(desk, order, status="pending")
+        assert isinstance(told, Rejected), told
+        assert "which is open again: set it to a quotation in the ERP, then replay" in told.reason
+        sold = (await desk.sales_order(order["id"]))["id"]
+        await odoo.admin("sale.order", "action_draft", ids=[sold])
+        replayed = await desk.deliver("order.updated", order["id"])
+        assert isinstance(replayed, Receipt), replayed
+        assert (await desk.sales_order(order["id"]))["state"] == "sale"
+        # By hand in Odoo, it is another matter.
+        await odoo.admin("sale.order", "action_cancel", ids=[sold])
+        assert "is cancelled in the ERP, and the store's order is not" in skipped(
+            await desk.deliver("order.updated", order["id"])
+        )
+
+
+async def test_a_comment_that_the_store_did_not_take_is_written_by_the_next_attempt(odoo: Odoo) -> None:
+    async with open_desk(odoo, write_back="comment") as desk:
+        order = await desk.place(("NOTED-1", 1, "10"), total=10, shipping=0)
+        for method in ("PUT", "PATCH"):
+            await desk.store.fail(method, "*/orders/*")
+        with pytest.raises(ServerError):
+            await desk.deliver("order.placed", order["id"])
+        again = await desk.deliver("order.placed", order["id"])
+        assert isinstance(again, Receipt), again
+        assert "its comment" in again.text
+        (kept,) = [one for one in await desk.store.rows("orders") if one["id"] == order["id"]]
+        assert kept["comment"] == desk.number(order["id"])
+        assert isinstance(await desk.deliver("order.updated", order["id"]), Skip)
+
+
 async def test_an_order_of_2000_lines_is_there_whole(odoo: Odoo) -> None:
     async with open_desk(odoo, taxes="as sold") as desk:
         items = [(f"BULK-{number % 40}", 1 + number % 3, f"{1 + number % 7}.99") for number in range(2000)]
@@ -207,3 +248,9 @@ async def test_check_says_who_and_where_and_what_is_missing(odoo: Odoo) -> None:
         told = await desk.erp.check(context)
         assert "Odoo 19" in told
         assert "the store's orders can be read" in told
+    async with open_desk(odoo, {"fields": {"line": {"name": "{{ line.nme }}"}}}) as desk:
+        told = await desk.erp.check(desk.context(desk.event("order.placed", "ord_1")))
+        assert "with a made-up order in INR: fields.line.name: no field nme" in told
+        order = await desk.place(("WRONG-1", 1, "10"), total=10, shipping=0)
+        with pytest.raises(TemplateError, match=r"fields\.line\.name: no field nme"):
+            await desk.deliver("order.placed", order["id"])

@@ -1,6 +1,7 @@
 """Can it work? All that is missing in one message, in plain words, each with its remedy."""
 
 from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,9 +10,10 @@ from connectors.erp.odoo.known import MODELS, company, pricelist
 from connectors.erp.odoo.products import find_products, refuse_missing
 from connectors.erp.odoo.talk import Talk
 from connectors.erp.odoo.transport import DOING
-from connectors.erp.records import Product
+from connectors.erp.records import Address, Product
+from connectors.erp.sample import PRODUCT, SAMPLE
 from connectors.messages import clean
-from hub.connector import HoldRoute, Rejected
+from hub.connector import HoldRoute, Rejected, TemplateError
 
 SOON = timedelta(days=14)
 CHANGED, WRITTEN = ("read", "create", "write"), ("read", "create", "write", "unlink")
@@ -39,7 +41,7 @@ async def check(talk: Talk, now: datetime, skus: Sequence[str]) -> str:
     database = f", database {server.database}" if server.database else ""
     by = "JSON-2" if await talk.line.by_json2() else "JSON-RPC"
     told = f"Odoo {version} by {by}{database}, company {clean(home.name)} ({home.currency}), as {user['login']}"
-    return f"{told}: orders, contacts and products can be written{await _expiry(talk, now)}"
+    return f"{told}: orders, contacts and products can be written{await _expiry(talk, now)}{await _tried(talk)}"
 
 
 async def _problems(talk: Talk, login: str, skus: Sequence[str]) -> AsyncIterator[str]:
@@ -74,6 +76,27 @@ async def _not_allowed(talk: Talk, model: str, called: str, operations: Sequence
 
 async def _sold_as(talk: Talk, sku: str) -> None:
     refuse_missing(talk, await find_products(talk, [Product(sku, sku, sku, service=True)]))
+
+
+async def _tried(talk: Talk) -> str:
+    """What fails where the settings' columns are filled in with an order that is made up: a wrong name is seen now.
+
+    It is told and no more: a template may know the store's own currencies alone.
+    """
+    order = {"order": asdict(SAMPLE)}
+    known: dict[str, dict[str, Any]] = {
+        "order": order,
+        "line": {**order, "line": asdict(SAMPLE.lines[0])},
+        "customer": {"customer": asdict(SAMPLE.customer)},
+        "address": {"address": asdict(SAMPLE.shipping_address or Address())},
+        "product": {"product": asdict(PRODUCT)},
+    }
+    for kind, names in known.items():
+        try:
+            (await talk.added(kind)).over({}, **names)
+        except TemplateError as error:
+            return f"; with a made-up order in {SAMPLE.currency}: {error}"
+    return ""
 
 
 async def _expiry(talk: Talk, now: datetime) -> str:

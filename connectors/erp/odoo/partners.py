@@ -1,26 +1,29 @@
 """Customers and their addresses as Odoo's contacts: found, taken over or made."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from connectors.erp.odoo.known import Place, columns, escaped, place
 from connectors.erp.odoo.rows import (
+    Added,
     Row,
     address_columns,
     address_key,
     address_parts,
     address_row,
+    base,
     customer_row,
     differences,
     external,
 )
 from connectors.erp.odoo.talk import Talk
-from connectors.erp.records import Address, Customer
+from connectors.erp.records import GUEST, Address, Customer
 from connectors.messages import clean
 from hub.connector import Rejected, TryAgain
 
-TEXTS = ("name", "street", "street2", "city", "zip")
+HOME = ("street", "street2", "city", "zip", "state_id", "country_id")
+TEXTS = ("name", *HOME[:4])
 READ = ["name", "email", "phone", "street", "street2", "city", "zip", "state_id", "country_id", "parent_id", "type"]
 KINDS = {"delivery", "invoice"}
 SHOWN = 5
@@ -42,17 +45,18 @@ async def find_partner(talk: Talk, customer: Customer) -> Partner:
     """The contact that stands for the customer, not made yet where `id` is None. Raises Rejected for two of them."""
     own = external(talk.store, "customer", customer.key)
     where = await place(talk.line, customer.address) if customer.address else Place()
-    row = customer_row(customer, where, await talk.added("customer"))
+    added = await talk.added("customer")
+    row = customer_row(customer, where, added)
     hits = await _by_email(talk, customer.email) if talk.line.server.settings.customers == "email" else []
     kept = await talk.find(own) if not hits or len(hits) > 1 else None
     if kept is not None:
-        return await _of(talk, kept, True, row)
+        return _unmoved(customer, await _of(talk, kept, True, row), added)
     if len(hits) > 1:
         raise Rejected(_two(customer.email, hits))
     if not hits:
         return Partner(None, customer.name, True, {"id": own, **row}, (f"a new contact {customer.name}",))
     ids = await talk.external_ids("res.partner", [hits[0]["id"]])
-    return await _of(talk, hits[0]["id"], ids.get(hits[0]["id"]) == own, row)
+    return _unmoved(customer, await _of(talk, hits[0]["id"], ids.get(hits[0]["id"]) == own, row), added)
 
 
 async def ensure_partner(talk: Talk, customer: Customer) -> tuple[Partner, bool]:
@@ -63,6 +67,21 @@ async def ensure_partner(talk: Talk, customer: Customer) -> tuple[Partner, bool]
     row = {"id": external(talk.store, "customer", customer.key), **found.row}
     made = await talk.load("res.partner", row if found.id is not None else {**row, **(await _rank(talk))})
     return await _of(talk, made, True, found.row), True
+
+
+def _unmoved(customer: Customer, found: Partner, added: Added) -> Partner:
+    """The contact with those changes alone that a later order may make in it.
+
+    It stays where it lives: earlier orders go there, and whoever orders as a guest under somebody's e-mail address
+    would have them sent to himself. For that reason a guest's contact stays as it was made.
+    """
+    if not found.ours or found.standing is None:
+        return found
+    own = {base(column) for column in added.columns}
+    kept = {name for name in HOME if name not in own} if any(found.standing[name] for name in HOME[:4]) else set()
+    row = {name: value for name, value in found.row.items() if base(name) not in kept}
+    guest = customer.key.startswith(GUEST)
+    return replace(found, row=row, changes=() if guest else tuple(differences(found.standing, row)))
 
 
 async def find_address(talk: Talk, partner: Partner, address: Address | None, kind: str) -> tuple[int | None, Row]:
@@ -88,7 +107,9 @@ async def ensure_address(talk: Talk, partner: Partner, address: Address | None, 
     without rights on invoices, since it copies their fields from the partner in his name."""
     found, row = await find_address(talk, partner, address, kind)
     if found is None:
-        await talk.load("res.partner", {".id": str(partner.id)}, "child_ids", [row])
+        # By its number an archived contact is not found otherwise.
+        archived_too = {"active_test": False}
+        await talk.load("res.partner", {".id": str(partner.id)}, "child_ids", [row], archived_too)
         found = await talk.find(row["id"])
     if found is None:
         raise TryAgain(f"the {kind} address of {partner.name} was deleted in Odoo as soon as it was written")

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from connectors.erp.odoo.known import Columns, Place
 from connectors.erp.records import Address, Customer, Line, Order, Product
+from hub.connector import TemplateError
 
 Row = dict[str, str]
 Render = Callable[..., str]
@@ -42,12 +43,19 @@ class Added:
     setting: str = ""
 
     def over(self, row: Row, **names: Any) -> Row:
-        """The row with these columns, in place of those that write the same thing."""
+        """The row with these columns, in place of those that write the same thing. Raises TemplateError, which names
+        the setting."""
         if not self.columns:
             return row
         bases = {base(name) for name in self.columns}
         kept = {name: value for name, value in row.items() if base(name) not in bases}
-        return kept | {name: self.render(text, **names).strip() for name, text in self.columns.items()}
+        return kept | {name: self._filled(name, **names) for name in self.columns}
+
+    def _filled(self, name: str, **names: Any) -> str:
+        try:
+            return self.render(self.columns[name], **names).strip()
+        except TemplateError as error:
+            raise TemplateError(f"{self.setting}.{name}: {error}") from error
 
 
 def base(column: str) -> str:

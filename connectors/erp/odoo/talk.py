@@ -35,10 +35,13 @@ class Talk:
                     raise Rejected(f"`{setting}` names {name}: this Odoo has no such column in {MODELS[kind]}")
         return Added(wanted, self.render, setting)
 
-    async def load(self, model: str, row: Row, several: str = "", lines: Sequence[Row] = ()) -> int:
-        """Make or change a record, with its lines in the column `several`, by external id: all or nothing."""
+    async def load(
+        self, model: str, row: Row, several: str = "", lines: Sequence[Row] = (), more: Mapping[str, Any] | None = None
+    ) -> int:
+        """Make or change a record, with its lines in the column `several`, by external id: all or nothing. `more` is
+        added to the context."""
         fields, data = table(row, several, lines)
-        answer = await self.line.call(model, "load", fields=fields, data=data)
+        answer = await self.line.call(model, "load", more=more, fields=fields, data=data)
         try:
             return loaded(answer)[0]
         except Refused as refused:
@@ -47,12 +50,14 @@ class Talk:
             raise await self.line.right_or_rule(refused, model, "create", "write") from None
 
     async def find(self, external_id: str) -> int | None:
-        """The record that has it, without the rights of an administrator; uses up no number of a sequence."""
+        """The record that has it, an archived one too, without the rights of an administrator; uses up no number of a
+        sequence."""
         module, _, name = external_id.partition(".")
         try:
             found = await self.line.call(
-                "ir.model.data", "check_object_reference", expected=UNKNOWN_ID, module=module, xml_id=name
-            )
+                "ir.model.data", "check_object_reference", expected=UNKNOWN_ID, more={"active_test": False},
+                module=module, xml_id=name,
+            )  # fmt: skip
         except Refused as refused:
             if refused.name != UNKNOWN_ID:
                 raise

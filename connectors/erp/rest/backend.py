@@ -6,11 +6,12 @@ from urllib.parse import urlsplit
 from connectors.erp.backend import Backend, Session
 from connectors.erp.records import Record
 from connectors.erp.rest.bodies import as_json, filled, path_of
-from connectors.erp.rest.names import OMIT, PRODUCT, SAMPLE, Names, plain
+from connectors.erp.rest.names import OMIT, Names, plain
 from connectors.erp.rest.pointer import Astray, value_at
 from connectors.erp.rest.server import Answer, Server, words_of
 from connectors.erp.rest.session import RestSession
 from connectors.erp.rest.settings import Call, RestSettings
+from connectors.erp.sample import PRODUCT, SAMPLE
 from connectors.erp.settings import Settings
 from connectors.reach import reach
 from hub.connector import Context, Rejected, TemplateError

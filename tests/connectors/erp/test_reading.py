@@ -124,6 +124,30 @@ def test_a_return_stays_negative_and_a_cancelled_row_is_left_out() -> None:
     assert [(line.name, line.quantity, line.amount) for line in read.lines] == [("Kettle", -1, Decimal("-29.5"))]
 
 
+def test_rows_without_ids_and_with_one_id_are_kept_apart() -> None:
+    nameless = [{"name": name, "quantity": 1, "price": 1} for name in ("Gift wrap", "Engraving", "Gift wrap")]
+    wrap, engraving, again = (line.product.key for line in order(line_items=nameless).lines)
+    assert wrap == again != engraving
+    twice = order(line_items=[KETTLE, SPOON | {"id": "itm_1"}, SPOON | {"id": "shipping"}], shipping=4)
+    assert len({line.key for line in twice.lines}) == 4
+    assert twice.lines[0].key == "itm_1"
+
+
+@pytest.mark.parametrize(
+    ("paid", "due"),
+    [
+        ({"amount_due": 1}, True),
+        ({"amount_due": 0, "amount_paid": 1}, False),
+        ({"amount_due": -1}, False),
+        ({"amount_paid": 62}, True),
+        ({"amount_paid": 64}, False),
+        ({}, False),
+    ],
+)
+def test_what_is_still_to_be_paid(paid: dict[str, Any], due: bool) -> None:
+    assert order(total=63, **paid).due is due
+
+
 def test_payments_and_refunds_are_noted_by_their_amounts() -> None:
     read = order(amount_paid=63, amount_refunded=4.5, payment_method="card", payment_id="pay_1", paid=True)
     assert [(note.key, note.text) for note in read.notes] == [

@@ -440,7 +440,9 @@ async def test_the_guides_first_settings_write_an_order() -> None:
         settings["rest"]["url"] = bench.url
         session = await backend_of(settings).session(context(bench))
         assert (await session.write_order(ORDER, None, None)).record.id == "C-1"
-        asked, sent = bench.counterpart.received
+        asked, made, sent = bench.counterpart.received
+    # What an answer holds without being that customer is not taken for him.
+    assert (made.method, made.path) == ("POST", "/customers")
     assert asked.path == "/customers?email=asha_1%40example.com"
     assert sent.path == "/orders/ord_1"
     assert sent.json()["lines"][0] == {"sku": "KET-1", "quantity": 2, "price": 29.5}
