@@ -315,13 +315,16 @@ async def test_of_an_order_that_is_due_only_what_is_still_low_goes_out(profile: 
             product = await store.create_product(**KETTLE | {"sku": sku})
             await delivered(connector, bench, low(product))
         (due,) = bench.reorders.due()
-        await store.restock("CUP-1", 11)
+        await store.restock("CUP-1", 60)
+        risen = event_of({**sample("inventory.low"), "data": {"sku": "CUP-1"}})
+        assert reason_of(await delivered(connector, bench, risen), Skip) == "CUP-1: stock 60 > 10"
+        assert ("CUP-1", "ordering") in open_now(bench), "what is under way is looked at once more when it is sent"
         store.shop.state.remove("products", product)
         assert isinstance(await delivered(connector, bench, due), Receipt)
         (request,) = bench.counterpart.received
         assert [row["sku"] for row in request.json()["data"]["lines"]] == ["KET-1"]
         closed = {one.sku: one.why for one in bench.reorders.kept.values() if one.state == "closed"}
-        assert closed == {"CUP-1": "CUP-1: stock 11 > 10", "POT-1": "POT-1 is no longer in the store"}
+        assert closed == {"CUP-1": "CUP-1: stock 60 > 10", "POT-1": "POT-1 is no longer in the store"}
 
 
 async def test_preview_and_plan_say_what_would_be_ordered_and_order_nothing() -> None:
