@@ -33,12 +33,13 @@ from hub.errors import (
     ValidationFailed,
 )
 from hub.money import amount_text
+from hub.units import Duration
 
 __all__ = [
-    "REORDER_CLOSES_AFTER", "REORDER_DUE", "REORDER_WINDOW", "Conflict", "Connector", "Context", "Event", "Hold",
-    "HoldRoute", "LitekartError", "NotFound", "NotNow", "NotOffered", "Preview", "Receipt", "Rejected", "Released",
-    "Reorder", "ReorderLine", "ReorderOrder", "Reorders", "Secret", "Skip", "Template", "TemplateError", "TryAgain",
-    "ValidationFailed", "amount_text", "answer_text",
+    "REORDER_CLOSES_AFTER", "REORDER_DUE", "REORDER_WINDOW", "Conflict", "Connector", "Context", "Duration",
+    "Event", "Hold", "HoldRoute", "LitekartError", "NotFound", "NotNow", "NotOffered", "Preview", "Receipt",
+    "Rejected", "Released", "Reorder", "ReorderLine", "ReorderOrder", "Reorders", "Secret", "Skip", "Template",
+    "TemplateError", "TryAgain", "ValidationFailed", "amount_text", "answer_text",
 ]  # fmt: skip
 
 

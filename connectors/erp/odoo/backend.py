@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from connectors.erp.backend import Backend, Session
 from connectors.erp.odoo import orders, plans
 from connectors.erp.odoo.check import check
-from connectors.erp.odoo.known import company
 from connectors.erp.odoo.partners import ensure_partner
 from connectors.erp.odoo.products import changes_of, find_products, make_product, own_id
 from connectors.erp.odoo.rows import digest
 from connectors.erp.odoo.settings import OdooSettings
-from connectors.erp.odoo.talk import Talk
-from connectors.erp.odoo.transport import KEPT_FOR, Line, Server
+from connectors.erp.odoo.talk import Talk, begun
+from connectors.erp.odoo.transport import Server
 from connectors.erp.records import Customer, Note, Order, Product, Record, Write, Written
 from connectors.erp.settings import Settings
 from hub.connector import Context, Skip
@@ -84,15 +83,8 @@ class OdooBackend(Backend):
         return OdooSession(await self.talk(ctx))
 
     async def talk(self, ctx: Context) -> Talk:
-        """What was learned of the server more than ten minutes ago is asked for anew."""
-        server, now = self._server, ctx.now()
-        if server.kept_at is None or now - server.kept_at > KEPT_FOR:
-            server.forget()
-            server.kept_at = now
-        line = Line(server, ctx.http)
-        if server.settings.company is not None:
-            line.context["allowed_company_ids"] = [(await company(line)).id]
-        return Talk(line, ctx.store, ctx.render)
+        """What a session, or a test, asks of the server by."""
+        return await begun(self._server, ctx)
 
     async def check(self, ctx: Context) -> str:
         # What was mended a moment ago is to be seen now.

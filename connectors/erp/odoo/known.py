@@ -23,7 +23,10 @@ USED = {
     "sale.order.line": ["tax_ids", "tax_id", "discount"],
     "res.partner": ["customer_rank"],
     "product.product": ["type", "is_storable"],
+    "purchase.order": ["state"],
 }
+APPS = {"purchase.order": "Purchase"}
+"""What has a model that is not of the app Sales."""
 ASKED = ["type", "required", "selection", "digits"]
 
 
@@ -61,10 +64,20 @@ async def columns(line: Line, model: str) -> Columns:
         except Denied:
             raise
         except Refused:
-            raise HoldRoute(f"this Odoo has no {model}: install the app Sales") from None
+            raise HoldRoute(f"this Odoo has no {model}: install the app {APPS.get(model, 'Sales')}") from None
         return found
 
     found: Columns = await _kept(line, ("columns", model), ask)
+    return found
+
+
+async def has_column(line: Line, model: str, column: str) -> bool:
+    """Whether an app, or a version, has it."""
+
+    async def ask() -> bool:
+        return column in await line.call(model, "fields_get", allfields=[column], attributes=["type"])
+
+    found: bool = await _kept(line, ("column", model, column), ask)
     return found
 
 

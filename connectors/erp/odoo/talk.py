@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.erp.odoo.answers import Refused, TooLong, loaded
-from connectors.erp.odoo.known import MODELS, columns
+from connectors.erp.odoo.known import MODELS, columns, company
 from connectors.erp.odoo.rows import Added, Render, Row, base, table
-from connectors.erp.odoo.transport import Line
-from hub.connector import Rejected
+from connectors.erp.odoo.transport import KEPT_FOR, Line, Server
+from hub.connector import Context, Rejected
 
 PATHS_SINCE = 18
 UNKNOWN_ID = "builtins.ValueError"
@@ -100,6 +100,18 @@ class Talk:
         if await self.line.version() >= PATHS_SINCE:
             return f"{address}/odoo/{model}/{record}"
         return f"{address}/web#id={record}&model={model}&view_type=form"
+
+
+async def begun(server: Server, ctx: Context) -> Talk:
+    """A delivery's talk. What was learned of the server more than ten minutes ago is asked for anew."""
+    now = ctx.now()
+    if server.kept_at is None or now - server.kept_at > KEPT_FOR:
+        server.forget()
+        server.kept_at = now
+    line = Line(server, ctx.http)
+    if server.settings.company is not None:
+        line.context["allowed_company_ids"] = [(await company(line)).id]
+    return Talk(line, ctx.store, ctx.render)
 
 
 def _smaller(size: int) -> int:

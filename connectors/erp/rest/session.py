@@ -50,7 +50,9 @@ class Subject:
 
 
 class RestSession(Session):
-    """See the module."""
+    """See the module. `kind` is the action that `_orders` gives."""
+
+    kind = "order"
 
     def __init__(self, server: Server, ctx: Context) -> None:
         self._server = server
@@ -118,7 +120,7 @@ class RestSession(Session):
         names = {"note": plain(note), "record": plain(record), "ids": {"order": record.id}}
         if thing.look_up is not None:
             answer = await self._send(thing.look_up, names, "note.look_up")
-            if not answer.nothing and _matching(self._ctx, thing.look_up, answer, names, "rest.note.look_up"):
+            if not answer.nothing and matching(self._ctx, thing.look_up, answer, names, "rest.note.look_up"):
                 return
 
         await self._send(thing.create, names, "note.create", f"note-{note.key}")
@@ -218,7 +220,7 @@ class RestSession(Session):
         answer = await self._send(thing.look_up, about.names, place)
         if answer.nothing:
             return None
-        hits = _matching(self._ctx, thing.look_up, answer, about.names, f"rest.{place}")
+        hits = matching(self._ctx, thing.look_up, answer, about.names, f"rest.{place}")
         ids = [_id_at(hit, thing.id, answer, f"rest.{about.action}.id") for hit in hits]
         if len(ids) > 1:
             more = f", and {len(ids) - 2} more" if len(ids) > 2 else ""
@@ -304,7 +306,7 @@ class RestSession(Session):
         if thing.url is None:
             return record
         names = {"record": plain(record), "found": found, "ids": {"order": found_id}}
-        return replace(record, url=str(evaluated(self._ctx, thing.url, names, "rest.order.url"))[:2000] or None)
+        return replace(record, url=str(evaluated(self._ctx, thing.url, names, f"rest.{self.kind}.url"))[:2000] or None)
 
     def _state(self, found: Any, number: str) -> tuple[State, str]:
         words = self._orders().state
@@ -320,7 +322,7 @@ class RestSession(Session):
         for state, values in known:
             if described.casefold() in {str(value).casefold() for value in values}:
                 return state, described
-        raise Rejected(f"{number} is {described} in the ERP: rest.order.state does not say what that means")
+        raise Rejected(f"{number} is {described} in the ERP: rest.{self.kind}.state does not say what that means")
 
     async def _stepped(self, record: Record, action: str, steps: Sequence[Step], state: State) -> Record:
         names = {"record": plain(record), "found": await self._found_of(record), "ids": {"order": record.id}}
@@ -420,7 +422,7 @@ def _products_of(order: Order) -> Iterator[Product]:
     return iter({line.product.key: line.product for line in order.lines}.values())
 
 
-def _matching(ctx: Context, look_up: LookUp, answer: Answer, names: Names, place: str) -> list[Any]:
+def matching(ctx: Context, look_up: LookUp, answer: Answer, names: Names, place: str) -> list[Any]:
     """The hits of a look-up's answer. Raises Rejected where none can stand."""
     try:
         hits = value_at(answer.document, look_up.hits)

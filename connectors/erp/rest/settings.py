@@ -20,6 +20,7 @@ TRANSIENT = (408, 409, 423, 425, 429, 500, 502, 503, 504)
 ERROR_TEXTS = ("/detail", "/title", "/message", "/error/message", "/error", "/errors/0/message")
 EXPRESSION = re.compile(r"(\{\{.*?\}\})", re.DOTALL)
 NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+KEYED = {"order", "purchase"}
 EACH_KEYS = {"each", "as", "item"}
 OWN_HEADERS = {"content-type", "accept"}
 
@@ -123,6 +124,12 @@ class LookUp(Request):
         Field(description="What a hit must hold to be one, for a search that finds more. Letters' case is the same."),
     ] = Field(default_factory=dict)
     nothing: Annotated[Statuses, Field(description="Statuses that say that there is none.")] = ()
+
+
+class OpenPurchase(LookUp):
+    """Asks for purchase orders by which a product is still to come."""
+
+    number: Annotated[Pointer, Field(description="Where in a hit the number stands that people know.")] = "/id"
 
 
 class Read(Request):
@@ -311,6 +318,13 @@ class RestSettings(Connector.Settings):
     customer: Annotated[CustomerThing | None, Field(description="Customers.")] = None
     product: Annotated[Thing | None, Field(description="Products.")] = None
     order: Annotated[OrderThing | None, Field(description="Sales orders.")] = None
+    purchase: Annotated[
+        OrderThing | None, Field(description="Purchase orders, for the connector `reorder`; names `purchase`.")
+    ] = None
+    open_purchase: Annotated[
+        OpenPurchase | None,
+        Field(description="Whether a purchase order of `product` is open; left out, the hub's own memory tells."),
+    ] = None
     confirm: Annotated[Steps | None, Field(description="Makes an order of a quotation.")] = None
     cancel: Annotated[Steps | None, Field(description="Cancels an order.")] = None
     note: Annotated[NoteThing | None, Field(description="Writes payments and refunds beside an order.")] = None
@@ -352,11 +366,11 @@ class RestSettings(Connector.Settings):
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        for name in ("customer", "product", "order"):
+        for name in ("customer", "product", "order", "purchase"):
             thing: Thing | None = getattr(self, name)
-            if thing is None or thing.repeatable or (name == "order" and self.idempotency_header is not None):
+            if thing is None or thing.repeatable or (name in KEYED and self.idempotency_header is not None):
                 continue
-            kept = ", or idempotency_header" if name == "order" else ""
+            kept = ", or idempotency_header" if name in KEYED else ""
             raise ValueError(
                 f"{name}: needs a look_up, or a create by PUT to a path of its own{kept}: without one, trying again "
                 "makes a second"

@@ -23,14 +23,15 @@ MOST = Decimal(8388608)
 class Resource:
     """One kind of thing. `public`: may be read without authentication. `prefix` begins its ids.
 
-    `fields` are those that may be written; whatever else a body holds is left aside.
+    `fields` are those that may be written; whatever else a body holds is left aside. `unique` are fields, or several
+    together, that no two rows have alike.
     """
 
     name: str
     prefix: str
     fields: Mapping[str, Kind]
     required: tuple[str, ...] = ()
-    unique: tuple[str, ...] = ()
+    unique: tuple[str | tuple[str, ...], ...] = ()
     public: bool = False
 
     @property
@@ -87,8 +88,8 @@ _ALL = (
         "inventory", "inv",
         {"product_id": "text", "variant_id": "text", "sku": "text", "stock": "whole", "low_stock_threshold": "whole",
          "reorder_point": "whole", "cost_price": "number", "location": "text", "lead_time": "whole",
-         "active": "flag"},
-        ("product_id", "sku"), ("sku",),
+         "active": "flag", "warehouse_id": "text"},
+        ("product_id", "sku"), (("sku", "warehouse_id"),),
     ),
     Resource(
         "webhooks", "whk",

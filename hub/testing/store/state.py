@@ -95,13 +95,18 @@ class State:
         del self.tables[resource][row["id"]]
 
     def _only_one(self, resource: str, values: Mapping[str, Any], own: str | None) -> None:
-        for name in RESOURCES[resource].unique:
-            value = values.get(name)
-            taken = value is not None and any(
-                row.get(name) == value and row["id"] != own for row in self.tables[resource].values()
+        standing = self.tables[resource].get(own or "", {})
+        for unique in RESOURCES[resource].unique:
+            names = (unique,) if isinstance(unique, str) else unique
+            wanted = {name: values.get(name, standing.get(name)) for name in names}
+            if wanted[names[0]] is None or not any(name in values for name in names):
+                continue
+            taken = any(
+                all(row.get(name) == value for name, value in wanted.items()) and row["id"] != own
+                for row in self.tables[resource].values()
             )
             if taken:
-                raise ApiError(409, f"{name} {value} exists already", extra={"field": name})
+                raise ApiError(409, f"{names[0]} {wanted[names[0]]} exists already", extra={"field": names[0]})
 
     def _nothing_depends(self, resource: str, row: Row) -> None:
         if resource == "products":
@@ -157,15 +162,15 @@ class State:
         })  # fmt: skip
 
     def shelf(self, sku: str) -> Row:
-        """The inventory row of a SKU, or of a variant's or a simple product's id. ApiError 404."""
+        """The inventory row of a SKU, or of a row's, a variant's or a simple product's id. ApiError 404."""
         found = self.sold_as(sku) or next(self.rows("inventory", product_id=sku), None)
         if found is None:
             raise ApiError(404, f"Nothing is sold as {sku}")
         return found
 
     def sold_as(self, sku: str) -> Row | None:
-        """The inventory row of a SKU or a variant's id, if it is still sold."""
-        return next((row for row in self.rows("inventory") if sku in (row["sku"], row["variant_id"])), None)
+        """The inventory row of a SKU or a variant's id, or of that id itself, if it is still sold."""
+        return next((row for row in self.rows("inventory") if sku in (row["sku"], row["variant_id"], row["id"])), None)
 
     def set_stock(self, shelf: Row, stock: int) -> bool:
         """The stock of an inventory row, its variant and its product. True where it fell through the threshold."""
@@ -174,10 +179,15 @@ class State:
         if product := self.tables["products"].get(shelf["product_id"]):
             for variant in product["variants"]:
                 if variant["id"] == shelf["variant_id"]:
-                    variant |= {"stock": stock, "updated_at": shelf["updated_at"]}
-            self._add_up(product, stock)
+                    variant |= {"stock": self._in_all(shelf), "updated_at": shelf["updated_at"]}
+            self._add_up(product, self._in_all(shelf))
             product["updated_at"] = shelf["updated_at"]
         return bool(before > limit >= stock)
+
+    def _in_all(self, shelf: Row) -> int:
+        """The stock of what an inventory row holds, in all warehouses."""
+        where = {name: shelf[name] for name in ("product_id", "variant_id")}
+        return sum(row["stock"] for row in self.rows("inventory", **where))
 
     def _add_up(self, product: Row, alone: int = 0) -> None:
         variants = product["variants"]
