@@ -82,9 +82,11 @@ async def test_a_replay_that_is_interrupted_is_stopped_and_leaves_all_as_before(
     filling = os.write(theirs, b"\n" * 1_000_000)
     os.set_blocking(theirs, True)
     words = ["replay", "--status", "dead", "--yes", "--json", "--config", str(tmp_path / "config.yaml")]
+    # Whoever runs the tests in the background may have them ignore Ctrl-C, and what they start would ignore it too.
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "hub.cli", *words, stderr=theirs, stdout=subprocess.DEVNULL, cwd=ROOT
-    )
+        sys.executable, "-m", "hub.cli", *words, stderr=theirs, stdout=subprocess.DEVNULL, cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     os.close(theirs)
     with closing(sqlite3.connect(f"file:{tmp_path}/data/hub.db?mode=ro", uri=True)) as reader:
         await eventually(lambda: reader.execute("SELECT 1 FROM replay").fetchone())

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, update
 
+from hub.connector import ReorderLine
 from hub.errors import HoldRoute
 from hub.event import EVENT_TYPES
+from hub.reorders import KeptReorders, make_orders
 from hub.replay import pause_route
 from hub.store import DELIVERY, WORKER
 from hub.store.refusals import count_refusals
@@ -55,6 +57,7 @@ async def lab(tmp_path: Path, database_url: str) -> AsyncIterator[Lab]:
         await made.finish((await made.claim("broken", limit=1)).claims[0], HoldRoute("HTTP 401: wrong key"))
         await pause_route(made.hub, "asha", "paused", "stocktaking")
         await stand_as_said(made)
+        await an_order_waits(made)
         await made.write(lambda connection: count_refusals(connection, made.hub.now(), [REFUSED]))
         await made.write(lambda connection: add_counts(connection, hours(hour_of(made.hub.now()))))
         await polled_before(made, 45)
@@ -89,10 +92,26 @@ async def stand_as_said(lab: Lab) -> None:
     await lab.write(stand)
 
 
+async def an_order_waits(lab: Lab) -> None:
+    """One to a supplier is held for approval, in the place of another held delivery of that route."""
+    line = ReorderLine("KET-1", "", "Kettle", "Acme", 60, "stock 4 ≤ 12; ordered 60")
+    await KeptReorders(lab.hub, "main", "fine", "").open(line, window=timedelta(0))
+    assert await make_orders(lab.hub) == 1
+    [ours] = [row for row in await lab.rows(DELIVERY) if row.entity and row.entity.startswith("reorder:")]
+    other = (await lab.rows(DELIVERY, DELIVERY.c.route == "fine", DELIVERY.c.status == "held"))[0]
+
+    def change_places(connection: Connection) -> None:
+        for row, standing in ((ours, "held"), (other, "delivered")):
+            values = {"status": standing, "next_attempt_at": None}
+            connection.execute(update(DELIVERY).where(DELIVERY.c.id == row.id).values(**values))
+
+    await lab.write(change_places)
+
+
 def hours(last: datetime) -> dict[tuple[datetime, str, str, str], int]:
     """Counts of the last day: each type, each outcome on two routes, and the times that attempts took."""
-    # The chart names eight, and here two are none of the platform's; one comes from both stores.
-    types = [*sorted(EVENT_TYPES)[:6], "made.up", "made.otherwise"]
+    # The chart names eight. Two are none of the platform's: this one, and that of an order; one comes from both stores.
+    types = [*sorted(EVENT_TYPES)[:6], "made.up"]
     counted = [("event", "main", kind) for kind in types] + [("event", "outlet", types[0])]
     counted += [("delivery", name, outcome) for name in ("fine", "late") for outcome in OUTCOMES]
     counted += [("caught_up", "main", kind) for kind in ("order.placed", "order.updated")]
@@ -160,6 +179,11 @@ def known_types(legend: Mapping[str, int]) -> Groups:
     return dict(counts)
 
 
+def orders_waiting(text: str) -> float:
+    found = re.search(r"(\S+) orders? waits? for approval", text)
+    return read_number(found[1]) if found else 0
+
+
 def no_trouble(words: str) -> Reader:
     return lambda page: {(): float(words not in page.text)}
 
@@ -216,6 +240,9 @@ SHOWN = {
     "litekart_hub_store_requests_remaining": Shown(
         ((("store",), lambda said: {(name,): one["left"] for name, one in said["stores"].items()}),),
         ((("store",), lambda page: requests_left(page.stores)),),
+    ),
+    "litekart_hub_reorders_waiting": Shown(
+        (((), lambda said: {(): said["reorders_waiting"]}),), (((), lambda page: {(): orders_waiting(page.text)}),)
     ),
     "litekart_hub_workers": Shown(
         (((), lambda said: {(): sum(one["alive"] for one in said["workers"])}),),
