@@ -289,6 +289,9 @@ async def test_above_a_limit_a_person_must_approve_and_then_it_goes() -> None:
         released = Released("asha", datetime.now(UTC))
         assert isinstance(await attempted(connector, bench, unpriced, released=released), Receipt)
         assert len(bench.counterpart.received) == 2
+        less = await ordered(store, bench, connector, "E-1", cost=-100)
+        held = reason_of(await delivered(connector, bench, less), Hold)
+        assert held.startswith("to be approved, as the price of E-1 is not known"), "no sum is lowered by it"
 
 
 async def test_with_approval_each_order_waits_for_a_person_and_the_stock_is_looked_at_again() -> None:
@@ -356,8 +359,48 @@ async def test_a_store_without_an_inventory_is_read_by_its_products() -> None:
         assert [one.sku for one in await connector.plan(bench.context(low(kettle)))] == []
         lines = [(one.sku, one.location) for one in bench.reorders.kept.values()]
         assert lines == [("KET-1", "")]
+        await store.heal()
+        for later in (connector, reordering(**acme(bench), threshold=10)):
+            again = reason_of(await delivered(later, bench, low(kettle)), Skip)
+            assert again.startswith("KET-1: already to be ordered"), (
+                "the inventory is there again, the goods are the same"
+            )
+        await store.fail("GET", "/api/inventory*", status=404, times=None)
         strict = reordering(**acme(bench), stock_from="inventory")
         assert "stock_from: products" in reason_of(await delivered(strict, bench, low(kettle)), Rejected)
+
+
+async def test_while_the_inventory_cannot_be_read_nothing_is_ordered_twice_nor_forgotten() -> None:
+    async with open_shop("seed") as (store, bench):
+        kettle = await store.create_product(**KETTLE)
+        assert isinstance(await delivered(reordering(**acme(bench), threshold=10), bench, low(kettle)), Receipt)
+        (due,) = bench.reorders.due()
+        await store.fail("GET", "/api/inventory*", status=404, times=None)
+        connector = reordering(**acme(bench), threshold=10)
+        assert isinstance(await delivered(connector, bench, due), Receipt)
+        for event in (low(kettle), updated(kettle)):
+            again = reason_of(await delivered(connector, bench, event), Skip)
+            assert again.startswith("KET-1: already ordered, ")
+        await store.restock("KET-1", 60)
+        reason_of(await delivered(connector, bench, updated(kettle)), Skip)
+        assert open_now(bench) == [("KET-1", "sent")], "the sum of all places tells nothing of one"
+
+
+async def test_a_threshold_that_only_the_event_tells_holds_until_the_goods_have_come() -> None:
+    async with open_shop() as (store, bench):
+        connector = reordering(**acme(bench), stock_from="products")
+        first, second = [await store.create_product(**KETTLE | {"sku": sku}) for sku in ("KET-1", "CUP-1")]
+        for product in (first, second):
+            assert isinstance(await delivered(connector, bench, low(product, threshold=10)), Receipt)
+        (due,) = bench.reorders.due()
+        await store.restock("CUP-1", 40)
+        assert isinstance(await delivered(connector, bench, due), Receipt)
+        (request,) = bench.counterpart.received
+        assert [row["sku"] for row in request.json()["data"]["lines"]] == ["KET-1"]
+        await store.restock("KET-1", 60)
+        bench.litekart = bench.litekart.acting_for("route:reorder", newer_than=bench.now())
+        assert "has come" in reason_of(await delivered(connector, bench, updated(first)), Skip)
+        assert open_now(bench) == []
 
 
 async def test_in_a_large_store_an_event_costs_but_a_few_requests() -> None:
