@@ -1,5 +1,7 @@
 """The connector `reorder`: from low stock to one order at the supplier, over a store double in both profiles."""
 
+import csv
+import io
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -7,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from hub.connector import Receipt, Released
+from connectors.reorder.mail import csv_of
+from connectors.reorder.order import Order, Row
+from hub.connector import Receipt, Released, ReorderOrder
 from hub.errors import Hold, Outcome, Rejected, Skip, TryAgain
 from hub.testing import Answer, event_of, sample
 from hub.testing.bench import Bench
@@ -15,6 +19,7 @@ from hub.testing.smtp import MailServer
 from hub.testing.store import StoreApi
 from tests.connectors.reorder.shop import KETTLE, attempted, delivered, low, open_shop, reordering, updated
 
+NOW = datetime(2026, 1, 5, tzinfo=UTC)
 PROFILES = pytest.mark.parametrize("profile", ["seed", "v2"])
 
 
@@ -99,6 +104,15 @@ async def test_an_order_by_mail_has_its_number_a_table_and_the_lines_as_csv() ->
     lines = attached.get_content().splitlines()
     assert lines[1].startswith(f"{number},,CAF-1,Café crème,56,12.50,EUR,wrh_")
     assert lines[2].startswith(f"{number},AC-99,KET-1,'=Kettle <b>,56,11.00,EUR,wrh_")
+
+
+def test_no_cell_of_the_csv_is_a_formula() -> None:
+    texts = ("=1+1", "+1", "-1", "@SUM(A1)")
+    rows = tuple(Row("reo_1", text, text, text, 5, None, text, "", "") for text in texts)
+    order = Order("pur_1", "PO-1", "main", "Acme", "=CMD()", rows, ReorderOrder("pur_1", "Acme", None, (), NOW))
+    for line, text in zip(csv.DictReader(io.StringIO(csv_of(order))), texts, strict=True):
+        assert {line[name] for name in ("supplier_sku", "sku", "name", "location")} == {f"'{text}"}
+        assert (line["currency"], line["quantity"], line["unit_price"]) == ("'=CMD()", "5", "")
 
 
 async def test_a_mail_that_was_sent_and_not_recorded_goes_again_as_the_same_mail() -> None:
