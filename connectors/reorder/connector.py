@@ -127,7 +127,7 @@ class Reordering(Connector):
         if stock.threshold is None:
             raise unknown(f"{name}: neither store nor settings say when it is low: set `threshold`")
         if not stock.sku:
-            raise (Rejected if stock.low else Skip)(f"{name} has no SKU in the store, so it cannot be ordered")
+            raise (Rejected if stock.low else Skip)(f"{name} {NO_SKU}")
         await ctx.reorders.seen(stock.sku, stock.location, stock.stock, stock.threshold)
         ended = await self._end(current, stock, stock.stock, ctx) if current is not None else None
         if not stock.low:
@@ -194,6 +194,8 @@ class Reordering(Connector):
         return None if self.settings.row(stock.sku).order else f"{name}: `order: false`"
 
     async def _line(self, stock: Stock, ctx: Context) -> ReorderLine:
+        if not stock.sku:
+            raise Rejected(f"{stock.name or stock.product_id} {NO_SKU}")
         offer = await offer_for(stock, self.settings, self._erp, ctx)
         amount = await self._amount(stock, offer, ctx)
         return ReorderLine(
@@ -360,6 +362,7 @@ class Reordering(Connector):
 
 
 GONE = "is no longer in the store"
+NO_SKU = "has no SKU of its own in the store, so it cannot be ordered"
 
 
 def _erp_of(settings: ReorderSettings) -> Purchasing | None:

@@ -7,7 +7,7 @@ the reading. Rows that are known are got one by one.
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -163,7 +163,15 @@ class Reading:
             raise Rejected(f"the store has no product {identity} any more: nothing is ordered") from None
 
     def _of(self, product: Any, rows: Sequence[Any], told: int | None) -> Iterator[Stock]:
-        """Each SKU of a product in each place: by inventory rows, or by the product where it has none."""
+        """Each SKU of a product in each place. One that several variants share is none: the stock of one of them would
+        end what was ordered of another, and no supplier could tell which is meant."""
+        variants = {one.id: one.sku or product.sku for one in product.variants or () if one.id}
+        shared = {_line(sku) for sku in variants.values() if [*variants.values()].count(sku) > 1}
+        for stock in self._each(product, rows, told):
+            yield replace(stock, sku="") if stock.sku in shared and stock.variant_id in variants else stock
+
+    def _each(self, product: Any, rows: Sequence[Any], told: int | None) -> Iterator[Stock]:
+        """By inventory rows, or by the product where it has none."""
         variants = {one.id: one for one in product.variants or () if one.id}
         if rows:
             places: dict[str, int] = {}

@@ -262,7 +262,7 @@ async def test_what_cannot_be_ordered_has_one_clear_outcome() -> None:
         assert unclear == "Kettle: neither store nor settings say when it is low: set `threshold`"
         assert isinstance(await delivered(connector, bench, updated(nameless)), Skip)
         told = reason_of(await delivered(connector, bench, low(nameless, threshold=5)), Rejected)
-        assert told == "Kettle has no SKU in the store, so it cannot be ordered"
+        assert told == "Kettle has no SKU of its own in the store, so it cannot be ordered"
         assert not bench.reorders.kept
 
 
@@ -415,6 +415,22 @@ async def test_a_threshold_that_only_the_event_tells_holds_until_the_goods_have_
         bench.litekart = bench.litekart.acting_for("route:reorder", newer_than=bench.now())
         assert "has come" in reason_of(await delivered(connector, bench, updated(first)), Skip)
         assert open_now(bench) == []
+
+
+@PROFILES
+async def test_variants_that_share_a_sku_are_not_taken_for_one_another(profile: str) -> None:
+    async with open_shop(profile) as (store, bench):
+        variants = [{"name": "Blue", "sku": "CUP-B", "stock": 50}, {"name": "Red", "sku": "CUP-R", "stock": 3}]
+        cup = await store.create_product(**KETTLE | {"name": "Cup", "sku": "CUP", "variants": variants})
+        for row in [*store.shop.state.find("products", cup["id"])["variants"], *store.shop.state.rows("inventory")]:
+            row["sku"] = "CUP"
+        connector = reordering(**acme(bench), threshold=10)
+        said = "Cup, Red has no SKU of its own in the store, so it cannot be ordered"
+        for event in (updated(cup), low(cup), low(cup, variantId=cup["variants"][1]["id"])):
+            assert reason_of(await delivered(connector, bench, event), Rejected) == said
+        (line,) = await connector.plan(bench.context(low(cup)))
+        assert (line.quantity, line.reason) == (0, f"not ordered: {said}")
+        assert not bench.reorders.kept
 
 
 async def test_in_a_large_store_an_event_costs_but_a_few_requests() -> None:
