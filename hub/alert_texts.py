@@ -196,7 +196,8 @@ def _reorder_held(news: News, *, summary: bool) -> str:
 def _reorder_expired(news: News, *, summary: bool) -> str:
     reorders = _many(news.count, "reorder", "reorders", summary)
     was, its = ("was", "its") if news.count == 1 else ("were", "their")
-    return f"{reorders} of route {news.name} {was} closed for {its} age: {_reason(news)}."
+    why = "" if news.label == "gone" else f" for {its} age"
+    return f"{reorders} of route {news.name} {was} closed{why}: {_reason(news)}."
 
 
 @dataclass(frozen=True)

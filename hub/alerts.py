@@ -61,6 +61,10 @@ from hub.store.stats import hour_of
 # A reason may name its order, and every one then is another; nobody wants to be told of each.
 MOST_REASONS = 5
 NO_REASON = "no reason was recorded"
+HOW_IT_EXPIRED = {
+    "sent": "sent, and never closed since", "unsent": "never sent",
+    "gone": "never sent, as that route is not in the config any more",
+}  # fmt: skip
 TOO_SLOW = "its destination is slow, or its rate or concurrency too small"
 # Some worker runs, or this would not be told.
 TOO_FEW = "the workers are too few for what comes in, or fail at it"
@@ -124,7 +128,7 @@ def _watched(hub: Hub, now: datetime, known: Mapping[Key, Row[Any]]) -> Watched:
 
     routes = {name: route.ordered for name, route in hub.config.routes.items() if wanted(name)}
     failing = {name: store.catch_up.failing_after for name, store in hub.config.stores.items() if store.catches_up}
-    return Watched(routes, wanted(None), BEHIND_AFTER, failing)
+    return Watched(routes, wanted(None), BEHIND_AFTER, failing, tuple(hub.config.routes))
 
 
 def _steps(hub: Hub, now: datetime, found: Found) -> Iterator[Step]:
@@ -239,7 +243,8 @@ def _reorders(now: datetime, found: Found) -> Iterator[News]:
         about, since = (f"reorder:{row.id}",), row.told_at or now
         yield News(REORDER_HELD, row.route, row.id, reason, 1, since, about, 0, (row.delivery_id,), row.store)
     for row in found.expired:
-        label, how = ("sent", "sent, and never closed since") if row.number else ("unsent", "never sent")
+        label = "sent" if row.number else "unsent" if row.closes_at <= now else "gone"
+        how = HOW_IT_EXPIRED[label]
         yield News(REORDER_EXPIRED, row.route, label, how, 1, now, (f"sku:{row.sku}",), store=row.store)
 
 

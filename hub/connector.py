@@ -260,6 +260,7 @@ class ReorderOrder:
 class Reorders(Protocol):
     """Reorders of the event's store: of a SKU at a location there is one at most that is not closed, on any route.
 
+    The location "" is the store's only place: what is open there is open for any other, and the other way round.
     Each call returns once what it did is committed.
     """
 
@@ -283,7 +284,7 @@ class Reorders(Protocol):
         """Remember what stock was seen, for the chart. It closes nothing."""
 
     async def close(self, sku: str, location: str, why: str) -> Reorder | None:
-        """Close the one that is not closed, for the reason `why` (`stock 40 > 10`): it, or None if there is none."""
+        """Close the open one of just that location, for the reason `why` (`stock 40 > 10`): it, or None."""
 
     async def order(self) -> ReorderOrder:
         """The order that this delivery's event is about. Raises Rejected where it is another event, or route."""

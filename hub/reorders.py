@@ -225,8 +225,12 @@ async def drop_order(hub: Hub, who: str, any_id: str, why: str) -> str:
 
 
 async def close_reorder(hub: Hub, who: str, reorder_id: str, why: str) -> None:
-    """Close one: the next low stock opens another. Raises CommandError where there is none that is not closed."""
+    """Close one: the next low stock opens another. Raises CommandError where there is none that is not closed, and
+    where it is just being sent: closed now it would go out all the same, and be ordered a second time."""
     if not await hub.database.write(lambda connection: reordering.close(connection, hub.now(), reorder_id, who, why)):
+        line = await hub.database.read(lambda connection: reordering.get_line(connection, reorder_id))
+        if line is not None and line.closed_at is None:
+            raise CommandError(f"{reorder_id}: is being sent just now; `hub reorders` shows what came of it")
         raise CommandError(f"{reorder_id}: there is no open reorder of that id; `hub reorders` lists them")
 
 

@@ -53,13 +53,13 @@ async def lab(tmp_path: Path, database_url: str) -> AsyncIterator[Lab]:
         yield made
 
 
-async def low(lab: Lab, *skus: str, **more: Any) -> None:
-    """An event of each SKU, delivered along `buy` one after the other; then a second goes by."""
+async def low(lab: Lab, *skus: str, route: str = "buy", **more: Any) -> None:
+    """An event of each SKU, delivered along that route one after the other; then a second goes by."""
     for sku in skus:
         number = lab.made = lab.made + 1
         await lab.keep(document("inventory.low", sku=sku, productId=f"prod_{sku}", number=number, **more))
         await lab.fan_out()
-        await deliver(lab)
+        await deliver(lab, route)
     lab.later(1)
 
 
@@ -164,15 +164,54 @@ async def test_stock_that_wobbles_is_one_and_low_again_after_it_rose_another(lab
     await deliver(lab)
     for stock in (4, 40, 4):
         await low(lab, "KET-1", stock=stock, threshold=10)
-    await low(lab, "KET-1", location="wh_2")
-    assert await states(lab) == [("KET-1", "stock 40 > 10"), ("KET-1", None), ("KET-1", None)]
-    first, second, third = await lab.rows(REORDER)
-    assert (first.closed_by, second.location, third.location) == ("route:buy", "", "wh_2")
+    assert await states(lab) == [("KET-1", "stock 40 > 10"), ("KET-1", None)]
+    first, second = await lab.rows(REORDER)
+    assert (first.closed_by, second.location) == ("route:buy", "")
     assert [row.stock for row in await lab.rows(STOCK_SEEN, STOCK_SEEN.c.location == "")] == [5, 4, 5, 4, 40, 4]
     lab.later(90 * 24 * 3600)
     await low(lab, "KET-1", stock=4, threshold=10)
     await drop_old(lab.hub, Place())
     assert len(await lab.rows(STOCK_SEEN)) == 1
+
+
+async def test_places_are_ordered_for_by_themselves_and_the_only_place_is_all_of_them(lab: Lab) -> None:
+    # A store whose inventory cannot be read for a while has one place, and the goods are the same.
+    for location in ("wh_1", "wh_2", "", "wh_1"):
+        await low(lab, "KET-1", location=location)
+    assert [row.location for row in await lab.rows(REORDER)] == ["wh_1", "wh_2"]
+    await low(lab, "KET-1", stock=40, threshold=10)
+    assert await states(lab) == [("KET-1", None)] * 2
+    for location in ("", "wh_1"):
+        await low(lab, "CUP-1", location=location)
+    assert [row.location for row in await lab.rows(REORDER, REORDER.c.sku == "CUP-1")] == [""]
+
+
+async def test_what_is_just_being_sent_cannot_be_closed(lab: Lab) -> None:
+    await low(lab, "KET-1")
+    await due(lab)
+    (claim,) = (await lab.claim("buy")).claims
+    line = await lab.row(REORDER)
+    with pytest.raises(CommandError, match="is being sent just now"):
+        await ask(lab, "reorder.close", id=line.id, why="bought in town")
+    assert await attempt(lab.hub, lab.line("buy"), claim) == "delivered"
+    await ask(lab, "reorder.close", id=line.id, why="lost on the way")
+    assert await states(lab) == [("KET-1", "lost on the way")]
+
+
+async def test_what_waits_for_a_route_that_is_gone_is_closed_and_told(tmp_path: Path, database_url: str) -> None:
+    async with open_lab(tmp_path, database_url, ROUTES) as lab:
+        await low(lab, "KET-1", "KET-2")
+    async with open_lab(tmp_path, database_url, {"all": route(), "other": ROUTES["buy"]}, alerts=["all"]) as lab:
+        lab.stand_still()
+        lab.later(WINDOW + 3000)
+        assert (await make_orders(lab.hub), await told(lab)) == (0, [])
+        lab.later(700)
+        (text,) = await told(lab)
+        assert "2 reorders of route buy were closed: never sent, as that route is not in the config any more." in text
+        assert {why for _, why in await states(lab)} == {"it was never sent: its route is not in the config any more"}
+        lab.made = 2
+        await low(lab, "KET-1", route="other")
+        assert (await states(lab))[-1] == ("KET-1", None)
 
 
 async def test_what_ended_half_way_is_gone_on_with(lab: Lab) -> None:
@@ -225,8 +264,8 @@ async def told_by(of: Callable[[str], Reorders], ended: Callable[[], Awaitable[l
     """What reorders say of the same happenings. `of` an event's id; `ended`: windows end, the due events' ids."""
     none = of("evt_other")
     facts: list[Any] = []
-    ket = line_of({"sku": "KET-1", "price": "2.50", "stock": 4, "threshold": 10})
-    for line in (ket, replace(ket, quantity=99), replace(ket, location="wh_2"), replace(ket, supplier="Verma")):
+    ket = line_of({"sku": "KET-1", "price": "2.50", "stock": 4, "threshold": 10, "location": "wh_1"})
+    for line in (ket, replace(ket, quantity=99), replace(ket, location="wh_2"), replace(ket, location="")):
         opened = await none.open(line)
         facts.append((opened.new, opened.quantity, opened.supplier, opened.location, opened.state, opened.more))
     await none.seen("KET-1", "", 4, 10)
@@ -240,12 +279,13 @@ async def told_by(of: Callable[[str], Reorders], ended: Callable[[], Awaitable[l
     facts += [await mine.spend(Decimal("29.99")), await mine.spend(Decimal(30)), await mine.spend(Decimal(1))]
     facts += [dict(await mine.spent_today()), len((await mine.order()).lines)]
     await mine.sent("PO-1", "https://erp.test/1")
-    order, current = await mine.order(), await none.current("KET-1", "")
+    order, current = await mine.order(), await none.current("KET-1", "wh_1")
     assert current is not None
     facts += [order.number, len(order.lines), current.state, current.number, current.url]
-    closed = await none.close("KET-1", "", "stock 40 > 10")
+    assert await none.close("KET-1", "", "of another place") is None
+    closed = await none.close("KET-1", "wh_1", "stock 40 > 10")
     assert closed is not None
-    facts += [closed.state, closed.why, await none.close("KET-1", "", "again"), await none.current("KET-1", "wh_2")]
+    facts += [closed.state, closed.why, await none.close("KET-1", "wh_1", "again"), await none.current("KET-1", "wh_2")]
     return [*facts, (await none.open(ket)).new, (await mine.order()).number, len(await ended())]
 
 

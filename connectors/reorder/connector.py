@@ -118,14 +118,17 @@ class Reordering(Connector):
         if (reason := self._left_alone(stock)) is not None:
             raise Skip(reason)
         name = stock.sku or stock.name or stock.product_id
+        current = await ctx.reorders.current(stock.sku, stock.location) if stock.sku else None
+        if stock.threshold is None and current is not None:
+            # It may have been the event's alone, and others hold none.
+            stock = replace(stock, threshold=current.threshold)
         if stock.stock is None:
             raise unknown(f"{name}: the store names no stock that can be read")
         if stock.threshold is None:
             raise unknown(f"{name}: neither store nor settings say when it is low: set `threshold`")
         if not stock.sku:
-            raise (Rejected if stock.low else Skip)(f"{name} has no SKU in the store, so it cannot be ordered")
+            raise (Rejected if stock.low else Skip)(f"{name} {NO_SKU}")
         await ctx.reorders.seen(stock.sku, stock.location, stock.stock, stock.threshold)
-        current = await ctx.reorders.current(stock.sku, stock.location)
         ended = await self._end(current, stock, stock.stock, ctx) if current is not None else None
         if not stock.low:
             raise Skip(ended or f"{stock.sku}: stock {stock.stock} > {stock.threshold}")
@@ -145,9 +148,10 @@ class Reordering(Connector):
     async def _end(self, current: Reorder, stock: Stock, now: int, ctx: Context) -> str | None:
         """Close a reorder whose goods have come; what to say of it, None where it goes on.
 
-        One that is not sent yet stays: the stock is looked at again when its order is due.
+        One that is not sent yet stays: the stock is looked at again when its order is due. One of another place stays
+        too: the stock here tells nothing of what came there.
         """
-        if current.state != "sent":
+        if current.state != "sent" or current.location != stock.location:
             return None
         why = None
         if self._by_erp(current.supplier):
@@ -190,6 +194,8 @@ class Reordering(Connector):
         return None if self.settings.row(stock.sku).order else f"{name}: `order: false`"
 
     async def _line(self, stock: Stock, ctx: Context) -> ReorderLine:
+        if not stock.sku:
+            raise Rejected(f"{stock.name or stock.product_id} {NO_SKU}")
         offer = await offer_for(stock, self.settings, self._erp, ctx)
         amount = await self._amount(stock, offer, ctx)
         return ReorderLine(
@@ -290,7 +296,7 @@ class Reordering(Connector):
         return replace(order, rows=rows)
 
     async def _needless(self, row: Row, asked: datetime, ctx: Context) -> str | None:
-        stock = await self._stocks.of_sku(row.sku, row.location, row.product_id, ctx, asked)
+        stock = await self._stocks.of_sku(row.sku, row.location, row.product_id, row.threshold, ctx, asked)
         if stock is None:
             return f"{row.sku} {GONE}"
         if (reason := self._left_alone(stock)) is not None:
@@ -356,6 +362,7 @@ class Reordering(Connector):
 
 
 GONE = "is no longer in the store"
+NO_SKU = "has no SKU of its own in the store, so it cannot be ordered"
 
 
 def _erp_of(settings: ReorderSettings) -> Purchasing | None:

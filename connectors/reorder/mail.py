@@ -61,7 +61,7 @@ def csv_of(order: Order) -> str:
         price = "" if row.price is None else price_text(row.price, order.currency).replace(",", "")
         place = row.location_name or row.location
         texts = map(_text, (order.number, row.supplier_sku, row.sku, row.name))
-        writer.writerow([*texts, row.quantity, price, order.currency or "", _text(place)])
+        writer.writerow([*texts, row.quantity, price, _text(order.currency or ""), _text(place)])
     return written.getvalue()
 
 

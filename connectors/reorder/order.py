@@ -27,6 +27,7 @@ class Row:
     reason: str
     product_id: str | None = None
     variant_id: str | None = None
+    threshold: int | None = None
 
     @property
     def amount(self) -> Decimal | None:
@@ -83,6 +84,7 @@ def _row(line: Reorder, places: Mapping[str, str]) -> Row:
     return Row(
         line.id, line.sku, str(line.more.get("supplier_sku") or ""), line.name, line.quantity, line.unit_price,
         line.location, places.get(line.location, ""), line.reason, line.product_id, line.variant_id,
+        line.threshold,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ the reading. Rows that are known are got one by one.
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -89,6 +89,9 @@ class Shelves:
     rows: Sequence[Any] = ()
     missing_until: datetime | None = None
 
+    def is_missing(self, asked: datetime) -> bool:
+        return self.missing_until is not None and asked < self.missing_until
+
 
 class Reading:
     """Reads the stock of stores; lives as long as its route."""
@@ -110,18 +113,23 @@ class Reading:
         return exact or found
 
     async def of_sku(
-        self, sku: str, location: str, product_id: str | None, ctx: Context, asked: datetime
+        self, sku: str, location: str, product_id: str | None, told: int | None, ctx: Context, asked: datetime
     ) -> Stock | None:
-        """The stock of what a reorder is about, as it was at `asked` or later; None: the store no longer has it."""
+        """The stock of what a reorder is about, as it was at `asked` or later; None: the store no longer has it.
+
+        `told`: the threshold by which it was opened, which may be the event's alone.
+        """
         rows = await self._rows(product_id or sku, ctx, asked)
         identity = product_id or next((row.product_id for row in rows if row.product_id), None)
         if identity is None:
             return None
         try:
-            product = await ctx.litekart.products.get(identity)
+            product = await ctx.litekart.products.get(identity, newer_than=None if rows else asked)
         except NotFound:
             return None
-        found = (one for one in self._of(product, rows, None) if (one.sku, one.location) == (sku, location))
+        # Where the inventory cannot be read just now, the product's own stock is all there is.
+        places = {location, ""} if self._of_store(ctx).is_missing(asked) else {location}
+        found = (one for one in self._of(product, rows, told) if one.sku == sku and one.location in places)
         return next(found, None)
 
     async def all_low(self, ctx: Context) -> list[Stock]:
@@ -155,7 +163,15 @@ class Reading:
             raise Rejected(f"the store has no product {identity} any more: nothing is ordered") from None
 
     def _of(self, product: Any, rows: Sequence[Any], told: int | None) -> Iterator[Stock]:
-        """Each SKU of a product in each place: by inventory rows, or by the product where it has none."""
+        """Each SKU of a product in each place. One that several variants share is none: the stock of one of them would
+        end what was ordered of another, and no supplier could tell which is meant."""
+        variants = {one.id: one.sku or product.sku for one in product.variants or () if one.id}
+        shared = {_line(sku) for sku in variants.values() if [*variants.values()].count(sku) > 1}
+        for stock in self._each(product, rows, told):
+            yield replace(stock, sku="") if stock.sku in shared and stock.variant_id in variants else stock
+
+    def _each(self, product: Any, rows: Sequence[Any], told: int | None) -> Iterator[Stock]:
+        """By inventory rows, or by the product where it has none."""
         variants = {one.id: one for one in product.variants or () if one.id}
         if rows:
             places: dict[str, int] = {}
@@ -218,7 +234,7 @@ class Reading:
     async def _walk(self, ctx: Context, asked: datetime) -> Sequence[Any] | None:
         """All rows, by a walk that was begun after `asked`; None where the store has no inventory."""
         shelves = self._of_store(ctx)
-        if self._settings.stock_from == "products" or (shelves.missing_until and asked < shelves.missing_until):
+        if self._settings.stock_from == "products" or shelves.is_missing(asked):
             return None
         async with shelves.lane:
             if shelves.rows and shelves.walked_at is not None and shelves.walked_at > asked:

@@ -83,9 +83,10 @@ def _price(
     currency = own or stock.currency
     if row.price is not None:
         return row.price, currency
-    if vendor is not None and vendor.price and vendor.currency in {None, currency}:
+    # What costs less than nothing would lower an order's sum below the limits.
+    if vendor is not None and vendor.price is not None and vendor.price > 0 and vendor.currency in {None, currency}:
         return vendor.price, currency
-    if stock.cost and stock.currency in {None, currency}:
+    if stock.cost is not None and stock.cost > 0 and stock.currency in {None, currency}:
         return stock.cost, currency
     return None, currency
 

@@ -4,7 +4,7 @@ Nothing here decides what is told: hub/alerts.py does.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -50,7 +50,8 @@ class Found:
     """What the database has to tell. `refused`: by store and code, how many in each of the last hours.
 
     `unpolled` are stores' resources that cannot be polled, `unregistered` stores whose registrations are wrong,
-    `orders` those that wait for a person, `expired` reorders that were open for as long as they may be.
+    `orders` those that wait for a person, `expired` reorders that were open for as long as they may be, or whose route
+    is gone.
     """
 
     dead: Sequence[Any]
@@ -73,13 +74,15 @@ class Found:
 class Watched:
     """Of what is looked whether it is late: routes, each with whether it is ordered, and what waits for fan-out.
 
-    `late_after` is how long something may wait, `failing_after` by store how long polling it may fail.
+    `late_after` is how long something may wait, `failing_after` by store how long polling it may fail. `configured`
+    are all routes of the config.
     """
 
     routes: Mapping[str, bool]
     fan_out: bool
     late_after: timedelta
     failing_after: Mapping[str, timedelta]
+    configured: Collection[str]
 
 
 def alone(connection: Connection) -> bool:
@@ -111,7 +114,7 @@ def find(connection: Connection, now: datetime, known: Mapping[Key, Row[Any]], w
         unpolled=_unpolled(connection, now, watched.failing_after),
         unregistered=_unregistered(connection),
         orders=reordering.untold_orders(connection, now),
-        expired=reordering.expired(connection, now),
+        expired=reordering.expired(connection, now, watched.configured),
         known=known,
     )
 
@@ -193,7 +196,7 @@ def mark_told(connection: Connection, now: datetime, found: Found) -> None:
     for row in found.orders:
         reordering.order_told(connection, now, row)
     if found.expired:
-        reordering.expire(connection, now, [row.id for row in found.expired])
+        reordering.expire(connection, now, found.expired)
 
 
 def remember(connection: Connection, key: Key, values: Mapping[str, Any]) -> None:

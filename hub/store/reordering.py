@@ -3,7 +3,7 @@
 An order whose delivery was skipped or cancelled closes its lines; one of which nothing is left waits for nobody.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select, update
 
 from hub.store import DELIVERY, REORDER, REORDER_ORDER, STOCK_SEEN
-from hub.store.reorders import OPEN, STATE, close_lines, lines
+from hub.store.reorders import OPEN, STATE, WAITING, close_lines, lines
 from hub.store.routes import audit, cancelled, release
 from hub.store.stats import add_endings
 
@@ -21,7 +21,10 @@ SEEN_KEPT = timedelta(days=90)
 MOST_SEEN = 500
 MOST_EXPIRED = 500
 MOST_CHARTED = 2_000
+# A worker of the new config sends what is due within seconds; one of the old must not be quicker than that.
+GONE_AFTER = timedelta(hours=1)
 EXPIRED = "it was not closed for as long as one may stay open"
+ROUTE_GONE = "it was never sent: its route is not in the config any more"
 NOTHING_LEFT = "nothing of it is left to order"
 BY_HUB = "hub"
 
@@ -30,6 +33,13 @@ OF_ORDER = DELIVERY.c.id == REORDER_ORDER.c.delivery_id
 ORDERS = REORDER_ORDER.join(DELIVERY, OF_ORDER)
 IDLE = DELIVERY.c.lease_until.is_(None)
 UNSENT = and_(REORDER.c.order_id == REORDER_ORDER.c.id, OPEN)
+# By a look at its lines that it took already: what is closed now goes out all the same.
+BEING_SENT = (
+    select(REORDER_ORDER.c.id)
+    .select_from(ORDERS)
+    .where(REORDER_ORDER.c.id == REORDER.c.order_id, UNDER_WAY, ~IDLE)
+    .exists()
+)
 LEFT = select(REORDER.c.id).where(UNSENT).exists()
 SKIPPED = and_(DELIVERY.c.status == "skipped", IDLE)
 OVER = and_(UNDER_WAY, or_(SKIPPED, ~LEFT))
@@ -99,16 +109,21 @@ def order_told(connection: Connection, now: datetime, row: Row[Any]) -> None:
     connection.execute(update(REORDER_ORDER).where(REORDER_ORDER.c.id == row.id).values(**values))
 
 
-def expired(connection: Connection, now: datetime) -> Sequence[Row[Any]]:
-    """Reorders that were open for as long as they may be. Locked, unless somebody else has them."""
-    old = select(REORDER.c.id).where(OPEN, REORDER.c.closes_at <= now).order_by(REORDER.c.id).limit(MOST_EXPIRED)
+def expired(connection: Connection, now: datetime, routes: Collection[str]) -> Sequence[Row[Any]]:
+    """Reorders that were open for as long as they may be, and those that are due on none of these routes, which are all
+    of the config. Locked, unless somebody else has them."""
+    gone = and_(WAITING, REORDER.c.due_at <= now - GONE_AFTER, REORDER.c.route.not_in(routes))
+    over = or_(REORDER.c.closes_at <= now, gone)
+    old = select(REORDER.c.id).where(OPEN, over, ~BEING_SENT).order_by(REORDER.c.id).limit(MOST_EXPIRED)
     ids = connection.execute(old.with_for_update(skip_locked=True)).scalars().all()
     return connection.execute(lines().where(REORDER.c.id.in_(ids)).order_by(REORDER.c.id)).all() if ids else []
 
 
-def expire(connection: Connection, now: datetime, ids: Sequence[str]) -> None:
+def expire(connection: Connection, now: datetime, rows: Sequence[Row[Any]]) -> None:
     """Close these."""
-    close_lines(connection, now, EXPIRED, BY_HUB, REORDER.c.id.in_(ids))
+    for why, old in ((EXPIRED, True), (ROUTE_GONE, False)):
+        ids = [row.id for row in rows if (row.closes_at <= now) is old]
+        close_lines(connection, now, why, BY_HUB, REORDER.c.id.in_(ids))
 
 
 def list_lines(
@@ -182,8 +197,8 @@ def drop(connection: Connection, now: datetime, order_id: str, who: str, why: st
 
 
 def close(connection: Connection, now: datetime, reorder_id: str, who: str, why: str) -> bool:
-    """Close one that is not closed. False if there is none of that id."""
-    closed = close_lines(connection, now, why, who, REORDER.c.id == reorder_id)
+    """Close one that is not closed. False if there is none of that id, or it is just being sent."""
+    closed = close_lines(connection, now, why, who, REORDER.c.id == reorder_id, ~BEING_SENT)
     if closed:
         audit(connection, now, who, "reorder.close", reorder=reorder_id, why=why)
     return bool(closed)

@@ -11,7 +11,7 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, literal, or_, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hub import connector
@@ -110,6 +110,9 @@ def open_line(connection: Connection, now: datetime, asked: NewLine) -> Reorder 
         "due_at": now + asked.window,
         "closes_at": now + asked.close_after,
     }
+    there = _current(connection, asked.store, line.sku, line.location)
+    if there is not None:
+        return reorder_of(there)
     insert: Any = postgresql.insert(REORDER) if is_postgres(connection) else sqlite.insert(REORDER)
     new = connection.execute(insert.values(**row).on_conflict_do_nothing()).rowcount == 1
     if new:
@@ -134,7 +137,11 @@ def _in(group: Group) -> ColumnElement[bool]:
 
 
 def _current(connection: Connection, store: str, sku: str, location: str) -> Row[Any] | None:
-    return connection.execute(lines().where(OPEN, *at_place(store, sku, location))).first()
+    """The one at that place; "" is the store's only place, so it and any other hold the same goods."""
+    same = REORDER.c.location == location
+    there = [same, REORDER.c.location == ""] if location else [true()]
+    found = lines().where(OPEN, REORDER.c.store == store, REORDER.c.sku == sku, or_(*there))
+    return connection.execute(found.order_by(case((same, 0), else_=1), REORDER.c.id).limit(1)).first()
 
 
 def at_place(store: str, sku: str, location: str) -> tuple[ColumnElement[bool], ...]:

@@ -43,9 +43,10 @@ class MemoryReorders:
         return MemoryReordersOf(self, event.id)
 
     def current(self, sku: str, location: str) -> Reorder | None:
-        """The one that is not closed."""
-        places = (one for one in self.kept.values() if (one.sku, one.location) == (sku, location))
-        return next((one for one in places if one.state != "closed"), None)
+        """The one that is not closed; "" is the store's only place, so it and any other hold the same goods."""
+        there = [one for one in self.kept.values() if one.sku == sku and one.state != "closed"]
+        exact = [one for one in there if one.location == location]
+        return next(iter(exact or [one for one in there if "" in (one.location, location)]), None)
 
     def close(self, reorder_id: str, why: str) -> Reorder:
         """Close one, for that reason."""
@@ -124,7 +125,7 @@ class MemoryReordersOf(Reorders):
 
     async def close(self, sku: str, location: str, why: str) -> Reorder | None:
         found = await self.current(sku, location)
-        return None if found is None else self.all.close(found.id, why)
+        return None if found is None or found.location != location else self.all.close(found.id, why)
 
     async def order(self) -> ReorderOrder:
         await asyncio.sleep(0)

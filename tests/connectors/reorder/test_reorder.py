@@ -1,5 +1,7 @@
 """The connector `reorder`: from low stock to one order at the supplier, over a store double in both profiles."""
 
+import csv
+import io
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -7,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from hub.connector import Receipt, Released
+from connectors.reorder.mail import csv_of
+from connectors.reorder.order import Order, Row
+from hub.connector import Receipt, Released, ReorderOrder
 from hub.errors import Hold, Outcome, Rejected, Skip, TryAgain
 from hub.testing import Answer, event_of, sample
 from hub.testing.bench import Bench
@@ -15,6 +19,7 @@ from hub.testing.smtp import MailServer
 from hub.testing.store import StoreApi
 from tests.connectors.reorder.shop import KETTLE, attempted, delivered, low, open_shop, reordering, updated
 
+NOW = datetime(2026, 1, 5, tzinfo=UTC)
 PROFILES = pytest.mark.parametrize("profile", ["seed", "v2"])
 
 
@@ -99,6 +104,15 @@ async def test_an_order_by_mail_has_its_number_a_table_and_the_lines_as_csv() ->
     lines = attached.get_content().splitlines()
     assert lines[1].startswith(f"{number},,CAF-1,Café crème,56,12.50,EUR,wrh_")
     assert lines[2].startswith(f"{number},AC-99,KET-1,'=Kettle <b>,56,11.00,EUR,wrh_")
+
+
+def test_no_cell_of_the_csv_is_a_formula() -> None:
+    texts = ("=1+1", "+1", "-1", "@SUM(A1)")
+    rows = tuple(Row("reo_1", text, text, text, 5, None, text, "", "") for text in texts)
+    order = Order("pur_1", "PO-1", "main", "Acme", "=CMD()", rows, ReorderOrder("pur_1", "Acme", None, (), NOW))
+    for line, text in zip(csv.DictReader(io.StringIO(csv_of(order))), texts, strict=True):
+        assert {line[name] for name in ("supplier_sku", "sku", "name", "location")} == {f"'{text}"}
+        assert (line["currency"], line["quantity"], line["unit_price"]) == ("'=CMD()", "5", "")
 
 
 async def test_a_mail_that_was_sent_and_not_recorded_goes_again_as_the_same_mail() -> None:
@@ -248,7 +262,7 @@ async def test_what_cannot_be_ordered_has_one_clear_outcome() -> None:
         assert unclear == "Kettle: neither store nor settings say when it is low: set `threshold`"
         assert isinstance(await delivered(connector, bench, updated(nameless)), Skip)
         told = reason_of(await delivered(connector, bench, low(nameless, threshold=5)), Rejected)
-        assert told == "Kettle has no SKU in the store, so it cannot be ordered"
+        assert told == "Kettle has no SKU of its own in the store, so it cannot be ordered"
         assert not bench.reorders.kept
 
 
@@ -289,6 +303,9 @@ async def test_above_a_limit_a_person_must_approve_and_then_it_goes() -> None:
         released = Released("asha", datetime.now(UTC))
         assert isinstance(await attempted(connector, bench, unpriced, released=released), Receipt)
         assert len(bench.counterpart.received) == 2
+        less = await ordered(store, bench, connector, "E-1", cost=-100)
+        held = reason_of(await delivered(connector, bench, less), Hold)
+        assert held.startswith("to be approved, as the price of E-1 is not known"), "no sum is lowered by it"
 
 
 async def test_with_approval_each_order_waits_for_a_person_and_the_stock_is_looked_at_again() -> None:
@@ -356,8 +373,64 @@ async def test_a_store_without_an_inventory_is_read_by_its_products() -> None:
         assert [one.sku for one in await connector.plan(bench.context(low(kettle)))] == []
         lines = [(one.sku, one.location) for one in bench.reorders.kept.values()]
         assert lines == [("KET-1", "")]
+        await store.heal()
+        for later in (connector, reordering(**acme(bench), threshold=10)):
+            again = reason_of(await delivered(later, bench, low(kettle)), Skip)
+            assert again.startswith("KET-1: already to be ordered"), (
+                "the inventory is there again, the goods are the same"
+            )
+        await store.fail("GET", "/api/inventory*", status=404, times=None)
         strict = reordering(**acme(bench), stock_from="inventory")
         assert "stock_from: products" in reason_of(await delivered(strict, bench, low(kettle)), Rejected)
+
+
+async def test_while_the_inventory_cannot_be_read_nothing_is_ordered_twice_nor_forgotten() -> None:
+    async with open_shop("seed") as (store, bench):
+        kettle = await store.create_product(**KETTLE)
+        assert isinstance(await delivered(reordering(**acme(bench), threshold=10), bench, low(kettle)), Receipt)
+        (due,) = bench.reorders.due()
+        await store.fail("GET", "/api/inventory*", status=404, times=None)
+        connector = reordering(**acme(bench), threshold=10)
+        assert isinstance(await delivered(connector, bench, due), Receipt)
+        for event in (low(kettle), updated(kettle)):
+            again = reason_of(await delivered(connector, bench, event), Skip)
+            assert again.startswith("KET-1: already ordered, ")
+        await store.restock("KET-1", 60)
+        reason_of(await delivered(connector, bench, updated(kettle)), Skip)
+        assert open_now(bench) == [("KET-1", "sent")], "the sum of all places tells nothing of one"
+
+
+async def test_a_threshold_that_only_the_event_tells_holds_until_the_goods_have_come() -> None:
+    async with open_shop() as (store, bench):
+        connector = reordering(**acme(bench), stock_from="products")
+        first, second = [await store.create_product(**KETTLE | {"sku": sku}) for sku in ("KET-1", "CUP-1")]
+        for product in (first, second):
+            assert isinstance(await delivered(connector, bench, low(product, threshold=10)), Receipt)
+        (due,) = bench.reorders.due()
+        await store.restock("CUP-1", 40)
+        assert isinstance(await delivered(connector, bench, due), Receipt)
+        (request,) = bench.counterpart.received
+        assert [row["sku"] for row in request.json()["data"]["lines"]] == ["KET-1"]
+        await store.restock("KET-1", 60)
+        bench.litekart = bench.litekart.acting_for("route:reorder", newer_than=bench.now())
+        assert "has come" in reason_of(await delivered(connector, bench, updated(first)), Skip)
+        assert open_now(bench) == []
+
+
+@PROFILES
+async def test_variants_that_share_a_sku_are_not_taken_for_one_another(profile: str) -> None:
+    async with open_shop(profile) as (store, bench):
+        variants = [{"name": "Blue", "sku": "CUP-B", "stock": 50}, {"name": "Red", "sku": "CUP-R", "stock": 3}]
+        cup = await store.create_product(**KETTLE | {"name": "Cup", "sku": "CUP", "variants": variants})
+        for row in [*store.shop.state.find("products", cup["id"])["variants"], *store.shop.state.rows("inventory")]:
+            row["sku"] = "CUP"
+        connector = reordering(**acme(bench), threshold=10)
+        said = "Cup, Red has no SKU of its own in the store, so it cannot be ordered"
+        for event in (updated(cup), low(cup), low(cup, variantId=cup["variants"][1]["id"])):
+            assert reason_of(await delivered(connector, bench, event), Rejected) == said
+        (line,) = await connector.plan(bench.context(low(cup)))
+        assert (line.quantity, line.reason) == (0, f"not ordered: {said}")
+        assert not bench.reorders.kept
 
 
 async def test_in_a_large_store_an_event_costs_but_a_few_requests() -> None:
