@@ -12,6 +12,7 @@ from hub.errors import CommandError, ConfigError
 from hub.scaffold import new_connector
 from hub.testing import ConnectorTests, HttpSink, StoreDouble
 from tests.hubs import SECRET, command, config_of, hub_process, route, write_config
+from tests.whole import at_length
 
 WITHIN = 120.0
 PIP = "-m pip --disable-pip-version-check -q install --no-deps --no-build-isolation --no-index"
@@ -28,6 +29,7 @@ def python(folder: Path, words: str, *more: str, **environ: str) -> str:
     return ran.stdout
 
 
+@at_length
 async def test_a_new_connector_installs_passes_its_tests_and_delivers(tmp_path: Path) -> None:
     site, made = tmp_path / "site", tmp_path / "my-fax"
     paths = os.pathsep.join([str(site), str(Path(__file__).parents[1])])

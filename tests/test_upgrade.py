@@ -23,6 +23,7 @@ from tests.first_version import BODIES, LOOKS_AGAIN, ON_ROUTE_BROKEN, ON_ROUTE_O
 from tests.hubdb import opened
 from tests.hubs import ROOT, SECRET, command, config_of, hub_process, make_schema, route, write_config
 from tests.servers import eventually
+from tests.whole import at_length
 
 shared_url = hubdb.shared_url
 ROUTES = ("one", "two", "paused", "broken")
@@ -79,6 +80,7 @@ async def definitions(url: str) -> list[tuple[Any, ...]]:
     return [*await first_version.query(url, columns), *await first_version.query(url, indexes)]
 
 
+@at_length
 async def test_an_upgrade_keeps_every_row_and_the_hub_goes_on(tmp_path: Path, old_url: str, fresh_url: str) -> None:
     before = await first_version.rows(old_url)
     assert all(before.values()), "a table has no row"
@@ -143,6 +145,7 @@ async def knows_repeats(url: str) -> None:
             assert (answer.status_code, answer.json()["data"]) == (200, {"id": f"evt_{number}", "duplicate": True})
 
 
+@at_length
 async def test_a_migration_that_is_killed_half_way_leaves_the_old_schema(tmp_path: Path, old_url: str) -> None:
     rows, schema = await first_version.rows(old_url), await definitions(old_url)
     config = config_at(tmp_path, old_url, "http://127.0.0.1:9/")

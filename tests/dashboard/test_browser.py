@@ -20,7 +20,7 @@ from hub.web.pages import live
 from tests.dashboard.looks import ENOUGH, FOLDS, Shown, open_tour, pages, too_wide, wear
 from tests.dashboard.served import pages_of
 from tests.hubdb import Lab, document, open_lab
-from tests.whole import WHOLE
+from tests.whole import WHOLE, at_length
 
 CHROMIUM = shutil.which("chromium")
 PATIENCE = 30_000
@@ -60,6 +60,7 @@ def watched(page: Page) -> list[str]:
     return wrong
 
 
+@at_length
 async def test_every_page_runs_nothing_and_fits(chromium: Browser, tmp_path: Path) -> None:
     """S18: full of strings that mean harm, wide and narrow, folded and unfolded."""
     async with open_tour(chromium, tmp_path) as tour:

@@ -10,6 +10,7 @@ from tests.e2e.ledger import PATIENCE, Destination, marker_of
 from tests.e2e.shop import Shop, open_shop
 from tests.hubs import route
 from tests.servers import eventually
+from tests.whole import at_length
 
 OPENS_AFTER = 10
 
@@ -97,6 +98,7 @@ async def slow(shop: Shop, sink: Destination) -> None:
         assert request.at >= began + number * timedelta(seconds=0.1), f"request {number} went too early"
 
 
+@at_length
 async def test_what_holds_a_route_back(tmp_path: Path) -> None:
     cases = {
         "retried": retried, "paused": paused, "approved": approved, "broken": broken, "waiting": told_to_wait,
