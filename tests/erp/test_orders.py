@@ -1,5 +1,6 @@
 """Orders of the store in a real Odoo: through their life, with what the merchant has already, and of awkward kinds."""
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -254,3 +255,7 @@ async def test_check_says_who_and_where_and_what_is_missing(odoo: Odoo) -> None:
         order = await desk.place(("WRONG-1", 1, "10"), total=10, shipping=0)
         with pytest.raises(TemplateError, match=r"fields\.line\.name: no field nme"):
             await desk.deliver("order.placed", order["id"])
+    ends = datetime.now(UTC) + timedelta(days=7)
+    async with open_desk(odoo, {"api_key": await odoo.new_key(ends)}) as desk:
+        told = await desk.erp.check(desk.context(desk.event("order.placed", "ord_1")))
+        assert f"the key expires on {ends:%Y-%m-%d}: soon, so make a new one and put it into `api_key`" in told
