@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,7 +18,7 @@ from hub.config import RESERVED_STORE, Route
 from hub.connector import REORDER_DUE, Connector, Context, Effect, EntityEffects, Event, Receipt, Released
 from hub.errors import NotNow, Outcome, Rejected, TryAgain, Unavailable
 from hub.fetching import SHARE, Fetched, admin_link, fetch, ids_of, judge
-from hub.language import compile_template, evaluated, names_for
+from hub.language import names_for, renderers
 from hub.models import harmless
 from hub.outcome import FAULT, is_fault
 from hub.reorders import KeptReorders
@@ -145,7 +145,10 @@ def context_of(
     if delivery.released_at is not None:
         released = Released(delivery.released_by, delivery.released_at)
     scope = entity_scope(delivery.store, line.name, delivery.entity, delivery.id)
-    render, evaluate = renderers(hub, event, fetched)
+    public_url = hub.config.server.public_url
+    render, evaluate = renderers(
+        lambda: names_for(event, public_url=public_url, fetched=fetched.objects, missing=fetched.missing)
+    )
     return Context(
         route=line.name,
         store=delivery.store,
@@ -165,30 +168,9 @@ def context_of(
         litekart=client_of(hub, delivery.store, who=f"route:{line.name}", newer_than=newer_than),
         fetched=fetched.objects,
         admin_url=admin_link(hub.config.stores.get(delivery.store), event),
-        public_url=hub.config.server.public_url,
+        public_url=public_url,
         released=released,
     )
-
-
-def renderers(hub: Hub, event: Event, fetched: Fetched) -> tuple[Callable[..., str], Callable[..., Any]]:
-    """`render(template, *, html=False, **more)` and `evaluate(template, **more)` with the event's names; they are
-    read at the first use."""
-    names: Mapping[str, Any] = {}
-
-    def with_names(more: Mapping[str, Any]) -> dict[str, Any]:
-        nonlocal names
-        names = names or names_for(
-            event, public_url=hub.config.server.public_url, fetched=fetched.objects, missing=fetched.missing
-        )
-        return {**names, **more}
-
-    def render(template: str, *, html: bool = False, **more: Any) -> str:
-        return compile_template(template, html=html).render(with_names(more))
-
-    def evaluate(template: str, **more: Any) -> Any:
-        return evaluated(template, with_names(more))
-
-    return render, evaluate
 
 
 async def attempt(hub: Hub, line: Line, claim: Claim, tried: Callable[[], None] = lambda: None) -> str:

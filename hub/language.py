@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import MappingProxyType
 from typing import Any, cast
 from urllib.parse import quote
@@ -35,7 +35,7 @@ from hub.sandbox import NotFetched, Sandbox, calculated, fits, kind, near, pay, 
 
 __all__ = [
     "FETCHED", "FILTERS", "NAMES", "CompiledTemplate", "Condition", "compile_condition", "compile_template",
-    "condition_names", "evaluated", "names_for",
+    "condition_names", "evaluated", "names_for", "renderers",
 ]  # fmt: skip
 
 MAX_CONDITION = 4 * 1024
@@ -441,6 +441,22 @@ def evaluated(source: str, names: Mapping[str, Any]) -> Any:
     a list, an object, null, a time); of any other its text. Raises TemplateError."""
     compiled = _compile_value(source)
     return compile_template(source).render(names) if compiled is None else compiled.value(names)
+
+
+def renderers(read_names: Callable[[], Mapping[str, Any]]) -> tuple[Callable[..., str], Callable[..., Any]]:
+    """A Context's `render(template, *, html=False, **more)` and `evaluate(template, **more)`.
+
+    The names are read at the first use: many connectors fill in no template.
+    """
+    names = cache(read_names)
+
+    def render(template: str, *, html: bool = False, **more: Any) -> str:
+        return compile_template(template, html=html).render({**names(), **more})
+
+    def evaluate(template: str, **more: Any) -> Any:
+        return evaluated(template, {**names(), **more})
+
+    return render, evaluate
 
 
 def names_for(

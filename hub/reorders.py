@@ -41,6 +41,12 @@ NOT_TAKEN = "an order goes only along the route that opened its lines"
 log = structlog.get_logger()
 
 
+def refuse_none(line: ReorderLine) -> None:
+    """Raises ValueError for a line of nothing, which can be planned and not opened."""
+    if line.quantity < 1:
+        raise ValueError(f"a reorder of {line.quantity} of {line.sku}: it must be 1 at least")
+
+
 class NoReorders(Reorders):
     """For a check: there are none, and none can be opened."""
 
@@ -94,8 +100,7 @@ class KeptReorders(Reorders):
         window: timedelta = REORDER_WINDOW,
         close_after: timedelta = REORDER_CLOSES_AFTER,
     ) -> Reorder:
-        if line.quantity < 1:
-            raise ValueError(f"a reorder of {line.quantity} of {line.sku}: it must be 1 at least")
+        refuse_none(line)
         # Shown to people, as `why` is.
         line = replace(line, reason=self.hub.redact(line.reason))
         asked = NewLine(self.store, self.route, line, window, close_after)
@@ -110,9 +115,8 @@ class KeptReorders(Reorders):
         return found
 
     async def current(self, sku: str, location: str) -> Reorder | None:
-        return await patiently(
-            "reorder", lambda: self.hub.database.read(lambda c: reorders.current(c, self.store, sku, location))
-        )
+        found: Reorder | None = await self._read(reorders.current, self.store, sku, location)
+        return found
 
     async def seen(self, sku: str, location: str, stock: int | None, threshold: int | None) -> None:
         await self._write(reorders.see, self.store, sku, location, stock, threshold)
@@ -124,9 +128,7 @@ class KeptReorders(Reorders):
         return closed
 
     async def order(self) -> ReorderOrder:
-        found = await patiently(
-            "reorder", lambda: self.hub.database.read(lambda c: reorders.order_of(c, self.event_id, self.route))
-        )
+        found: ReorderOrder | None = await self._read(reorders.order_of, self.event_id, self.route)
         if found is None:
             raise Rejected(NO_ORDER)
         return found
@@ -139,14 +141,15 @@ class KeptReorders(Reorders):
         return bool(await self._write(reorders.spend, self.route, await self.order(), most))
 
     async def spent_today(self) -> Mapping[str, Decimal]:
-        now = self.hub.now()
-        return await patiently(
-            "reorder", lambda: self.hub.database.read(lambda c: reorders.spent_today(c, now, self.route))
-        )
+        spent: Mapping[str, Decimal] = await self._read(reorders.spent_today, self.hub.now(), self.route)
+        return spent
 
     async def sent(self, number: str, url: str | None = None) -> None:
         shown = None if url is None else self.hub.redact(url)
         await self._write(reorders.sent, await self.order(), self.hub.redact(number), shown)
+
+    async def _read(self, work: Any, *more: Any) -> Any:
+        return await patiently("reorder", lambda: self.hub.database.read(lambda c: work(c, *more)))
 
     async def _write(self, work: Any, *more: Any) -> Any:
         # What was done out there is done: given up here, it would be done again.

@@ -13,9 +13,9 @@ from sqlalchemy import Connection
 from hub.client import Guard, connect, open_client
 from hub.clock import new_id, system_time
 from hub.config import Config, Route
-from hub.connector import Connector, Context, Effect, Event, Reorder, ReorderLine
+from hub.connector import Connector, Context, Effect, Reorder, ReorderLine
 from hub.errors import CommandError, HubError, LitekartError
-from hub.language import compile_template, evaluated, names_for
+from hub.language import names_for, renderers
 from hub.litekart import MAX_ANSWER
 from hub.outcome import is_fault, outcome_of
 from hub.reorders import NoReorders
@@ -91,6 +91,7 @@ async def trial(
     timeout: float = route.timeout.total_seconds()
     event = event_of(sample("order.placed"), store)
     connector = route.connector_class(route.settings)
+    render, evaluate = renderers(lambda: names_for(event, public_url=config.server.public_url))
     async with (
         open_client(guard, timeout=timeout, max_answer=connector.max_answer) as http,
         asyncio.timeout(within or timeout),
@@ -108,8 +109,8 @@ async def trial(
                 effects=NoEffects(),
                 entity_effects=NoEffects(),
                 reorders=NoReorders(),
-                render=partial(render, config, event),
-                evaluate=partial(evaluate, config, event),
+                render=render,
+                evaluate=evaluate,
                 log=structlog.get_logger(),
                 now=system_time,
                 litekart=litekart,
@@ -190,12 +191,3 @@ async def why_not(client: Any, store: str) -> str | None:
     except LitekartError as error:
         return with_remedy(error, store)
     return None
-
-
-def render(config: Config, event: Event, template: str, *, html: bool = False, **more: Any) -> str:
-    names = names_for(event, public_url=config.server.public_url)
-    return compile_template(template, html=html).render({**names, **more})
-
-
-def evaluate(config: Config, event: Event, template: str, **more: Any) -> Any:
-    return evaluated(template, {**names_for(event, public_url=config.server.public_url), **more})

@@ -7,6 +7,7 @@ result for each item. Those that take `(connection, …)` are one read or one tr
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, literal_column
+from sqlalchemy.dialects import postgresql, sqlite
 
 from hub import models
 
@@ -42,6 +43,11 @@ SCHEMA_VERSION = table(models.SchemaVersion)
 
 def is_postgres(connection: Connection) -> bool:
     return connection.dialect.name == "postgresql"
+
+
+def insert_into(connection: Connection, into: Table) -> Any:
+    """An INSERT to which an ON CONFLICT can be added: each dialect has one of its own."""
+    return postgresql.insert(into) if is_postgres(connection) else sqlite.insert(into)
 
 
 def among(status: ColumnElement[Any], *names: str) -> ColumnElement[bool]:

@@ -10,10 +10,20 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, exists, func, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.config import RESERVED_STORE
-from hub.store import ALERT, CATCH_UP, DELIVERY, EVENT, REGISTRATIONS, ROUTE_STATE, STAT, is_postgres, reordering
+from hub.store import (
+    ALERT,
+    CATCH_UP,
+    DELIVERY,
+    EVENT,
+    REGISTRATIONS,
+    ROUTE_STATE,
+    STAT,
+    insert_into,
+    is_postgres,
+    reordering,
+)
 from hub.store.reading import PENDING, blocked, oldest_due
 from hub.store.stats import hour_of
 
@@ -202,7 +212,7 @@ def mark_told(connection: Connection, now: datetime, found: Found) -> None:
 def remember(connection: Connection, key: Key, values: Mapping[str, Any]) -> None:
     """Write what was told of a matter."""
     kind, name, label = key
-    insert = postgresql.insert(ALERT) if is_postgres(connection) else sqlite.insert(ALERT)
+    insert = insert_into(connection, ALERT)
     row = insert.values(kind=kind, name=name, label=label, **values)
     connection.execute(row.on_conflict_do_update(index_elements=["kind", "name", "label"], set_=dict(values)))
 

@@ -5,11 +5,10 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.clock import from_micros, to_micros
 from hub.hour import Grant, Holding, Hour, Report, settle
-from hub.store import STORE_BUDGET, is_postgres
+from hub.store import STORE_BUDGET, insert_into
 
 
 def settle_budgets(connection: Connection, now: datetime, items: Sequence[Report]) -> list[Grant]:
@@ -39,7 +38,7 @@ def _locked(connection: Connection, stores: Iterable[str]) -> dict[str, Hour]:
         row = connection.execute(query).first()
         if row is None:
             # Of several processes that ask at once each may be the first.
-            insert = postgresql.insert(STORE_BUDGET) if is_postgres(connection) else sqlite.insert(STORE_BUDGET)
+            insert = insert_into(connection, STORE_BUDGET)
             connection.execute(insert.values(store=store, **_columns(Hour())).on_conflict_do_nothing())
             row = connection.execute(query).one()
         found[store] = _hour(row)

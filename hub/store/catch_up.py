@@ -24,12 +24,11 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.clock import MICROSECOND, from_micros
 from hub.event import STATE_EVENTS
 from hub.models import Moment
-from hub.store import ATTEMPT, CATCH_UP, DELIVERY, EVENT, EVENT_KEY, STAT, is_postgres
+from hub.store import ATTEMPT, CATCH_UP, DELIVERY, EVENT, EVENT_KEY, STAT, insert_into
 from hub.store.events import POLLED, Kept, NewEvent, keep_events
 from hub.store.stats import add_counts, hour_of
 
@@ -67,7 +66,7 @@ def begin(
     connection.execute(delete(CATCH_UP).where(CATCH_UP.c.store.not_in(stores)))
     if alone:
         connection.execute(update(CATCH_UP).values(lease_by=None, lease_until=None))
-    insert = postgresql.insert(CATCH_UP) if is_postgres(connection) else sqlite.insert(CATCH_UP)
+    insert = insert_into(connection, CATCH_UP)
     rows = [
         {"store": store, "resource": resource, "since": now, "seen_to": now}
         for store in sorted(stores)

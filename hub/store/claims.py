@@ -13,10 +13,9 @@ from itertools import takewhile
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, bindparam, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.schedule import POISON, after_taking, next_free, tokens
-from hub.store import ATTEMPT, DELIVERY, EVENT, ROUTE_STATE, WORKER, among, is_postgres
+from hub.store import ATTEMPT, DELIVERY, EVENT, ROUTE_STATE, WORKER, among, insert_into, is_postgres
 from hub.store.stats import add_endings
 from hub.store.wide import execute_once_made, insert_rows, select_rows
 
@@ -103,7 +102,7 @@ def ensure_routes(connection: Connection, now: datetime, fingerprints: dict[str,
     for route, fingerprint in sorted(fingerprints.items()):
         if route not in known:
             # Of several processes that start at once each may be the first.
-            insert = postgresql.insert(ROUTE_STATE) if is_postgres(connection) else sqlite.insert(ROUTE_STATE)
+            insert = insert_into(connection, ROUTE_STATE)
             connection.execute(insert.values(route=route, fingerprint=fingerprint).on_conflict_do_nothing())
         elif known[route].fingerprint != fingerprint:
             values: dict[str, Any] = {"fingerprint": fingerprint, "stopped_until": None}

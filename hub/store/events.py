@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection, Row, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.clock import new_id
 from hub.event import STATE_EVENTS
 from hub.models import UNFIT
 from hub.schedule import LOOK_PAUSE
-from hub.store import DELIVERY, EVENT, REPEAT, is_postgres
+from hub.store import DELIVERY, EVENT, REPEAT, insert_into, is_postgres
 from hub.store.wide import run_statement
 
 POLLED = "poll"
@@ -117,7 +116,7 @@ def _count_repeats(connection: Connection, now: datetime, events: Sequence[NewEv
     different = [e for e in repeats if contents[e.store, e.dedupe_key] != e.content_hash]
     if different:
         rows = [repeat_row(known[event.store, event.dedupe_key].id, event, now) for event in different]
-        insert: Any = postgresql.insert(REPEAT) if is_postgres(connection) else sqlite.insert(REPEAT)
+        insert = insert_into(connection, REPEAT)
         connection.execute(insert.on_conflict_do_nothing(), rows)
     for event_id in sorted({known[e.store, e.dedupe_key].id for e in repeats if e.type in STATE_EVENTS}):
         look_again(connection, now, event_id)

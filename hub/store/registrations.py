@@ -5,10 +5,9 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, case, func, literal, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.models import Moment
-from hub.store import REGISTRATIONS, is_postgres
+from hub.store import REGISTRATIONS, insert_into
 
 
 def registered(connection: Connection, store: str) -> dict[str, str]:
@@ -19,7 +18,7 @@ def registered(connection: Connection, store: str) -> dict[str, str]:
 
 def looked_at(connection: Connection, now: datetime, store: str, ours: Mapping[str, str], wrong: str | None) -> None:
     """Remember which are ours, and what is wrong with them, if anything is: since when, and whether it was told."""
-    insert = postgresql.insert(REGISTRATIONS) if is_postgres(connection) else sqlite.insert(REGISTRATIONS)
+    insert = insert_into(connection, REGISTRATIONS)
     since = None if wrong is None else now
     values: dict[str, Any] = {"ours": dict(ours), "looked_at": now, "wrong": wrong}
     before = REGISTRATIONS.c

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, or_, select, update
 
 from hub.store import DELIVERY, REORDER, REORDER_ORDER, STOCK_SEEN
-from hub.store.reorders import OPEN, STATE, WAITING, close_lines, lines
+from hub.store.reorders import OPEN, STATE, WAITING, at_place, close_lines, lines
 from hub.store.routes import audit, cancelled, release
 from hub.store.stats import add_endings
 
@@ -206,7 +206,7 @@ def close(connection: Connection, now: datetime, reorder_id: str, who: str, why:
 
 def seen_stock(connection: Connection, store: str, sku: str, location: str) -> list[Row[Any]]:
     """What stock was seen there, oldest first; of many the newest."""
-    where = (STOCK_SEEN.c.store == store, STOCK_SEEN.c.sku == sku, STOCK_SEEN.c.location == location)
+    where = at_place(STOCK_SEEN, store, sku, location)
     newest = select(STOCK_SEEN).where(*where).order_by(STOCK_SEEN.c.at.desc()).limit(MOST_CHARTED)
     return list(reversed(connection.execute(newest).all()))
 

@@ -11,14 +11,27 @@ from decimal import Decimal
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, literal, or_, select, true, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    and_,
+    case,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from hub import connector
 from hub.clock import id_at, new_id
 from hub.connector import Reorder, ReorderLine
 from hub.models import Moment
-from hub.store import DELIVERY, REORDER, REORDER_ORDER, ROUTE_STATE, STOCK_SEEN, is_postgres
+from hub.store import DELIVERY, REORDER, REORDER_ORDER, ROUTE_STATE, STOCK_SEEN, insert_into
 
 LINES = [each.name for each in fields(ReorderLine) if each.name not in {"unit_price", "more"}]
 # The same stock is written once more after that long, so that a chart shows that it was looked at.
@@ -113,7 +126,7 @@ def open_line(connection: Connection, now: datetime, asked: NewLine) -> Reorder 
     there = _current(connection, asked.store, line.sku, line.location)
     if there is not None:
         return reorder_of(there)
-    insert: Any = postgresql.insert(REORDER) if is_postgres(connection) else sqlite.insert(REORDER)
+    insert = insert_into(connection, REORDER)
     new = connection.execute(insert.values(**row).on_conflict_do_nothing()).rowcount == 1
     if new:
         _join(connection, row)
@@ -144,8 +157,9 @@ def _current(connection: Connection, store: str, sku: str, location: str) -> Row
     return connection.execute(found.order_by(case((same, 0), else_=1), REORDER.c.id).limit(1)).first()
 
 
-def at_place(store: str, sku: str, location: str) -> tuple[ColumnElement[bool], ...]:
-    return REORDER.c.store == store, REORDER.c.sku == sku, REORDER.c.location == location
+def at_place(table: Table, store: str, sku: str, location: str) -> tuple[ColumnElement[bool], ...]:
+    """The rows of a SKU in a store's place, as conditions."""
+    return table.c.store == store, table.c.sku == sku, table.c.location == location
 
 
 def current(connection: Connection, store: str, sku: str, location: str) -> Reorder | None:
@@ -158,7 +172,7 @@ def close_line(
     connection: Connection, now: datetime, store: str, sku: str, location: str, why: str, by: str
 ) -> Reorder | None:
     """Close the reorder there that is not closed: it, or None if there was none."""
-    closed = close_lines(connection, now, why, by, OPEN, *at_place(store, sku, location))
+    closed = close_lines(connection, now, why, by, OPEN, *at_place(REORDER, store, sku, location))
     return reorder_of(connection.execute(lines().where(REORDER.c.id == closed[0])).one()) if closed else None
 
 
@@ -202,7 +216,7 @@ def keep_order(
     connection: Connection, now: datetime, order_id: str, group: Group, found: Sequence[Reorder], event: Row[Any]
 ) -> None:
     """These lines are one order, sent by the delivery of this event."""
-    insert: Any = postgresql.insert(REORDER_ORDER) if is_postgres(connection) else sqlite.insert(REORDER_ORDER)
+    insert = insert_into(connection, REORDER_ORDER)
     delivery_id = connection.execute(
         select(DELIVERY.c.id).where(DELIVERY.c.event_id == event.id, DELIVERY.c.route == group.route)
     ).scalar_one()
@@ -292,11 +306,11 @@ def see(
     connection: Connection, now: datetime, store: str, sku: str, location: str, stock: int | None, threshold: int | None
 ) -> None:
     """Remember what stock was seen, where it is another than last time, or that was a while ago."""
-    where = (STOCK_SEEN.c.store == store, STOCK_SEEN.c.sku == sku, STOCK_SEEN.c.location == location)
+    where = at_place(STOCK_SEEN, store, sku, location)
     last = connection.execute(select(STOCK_SEEN).where(*where).order_by(STOCK_SEEN.c.at.desc()).limit(1)).first()
     if last is not None and (last.stock, last.threshold) == (stock, threshold) and last.at > now - SEEN_AGAIN_AFTER:
         return
-    insert: Any = postgresql.insert(STOCK_SEEN) if is_postgres(connection) else sqlite.insert(STOCK_SEEN)
+    insert = insert_into(connection, STOCK_SEEN)
     seen = {"stock": stock, "threshold": threshold}
     row = insert.values(store=store, sku=sku, location=location, at=now, **seen)
     connection.execute(row.on_conflict_do_update(index_elements=["store", "sku", "location", "at"], set_=seen))

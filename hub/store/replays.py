@@ -16,10 +16,9 @@ from sqlalchemy import (
     type_coerce,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 
 from hub.clock import from_micros, new_id, to_micros
-from hub.store import DELIVERY, EVENT, REPLAY, is_postgres
+from hub.store import DELIVERY, EVENT, REPLAY, insert_into
 from hub.store.events import fresh_look
 from hub.store.fan_out import RouteTerms, new_delivery
 from hub.store.meant import DONE, Filter, has_needs, matching, meant_along, stored
@@ -85,7 +84,7 @@ def start(
 
 def _inserted(connection: Connection, **values: Any) -> bool:
     """Make a replay's row; False where there is one of that id."""
-    insert = postgresql.insert(REPLAY) if is_postgres(connection) else sqlite.insert(REPLAY)
+    insert = insert_into(connection, REPLAY)
     return bool(connection.execute(insert.values(**values).on_conflict_do_nothing()).rowcount)
 
 

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, delete, exists, literal, or_, select, union_all, update
-from sqlalchemy.dialects import postgresql, sqlite
 
-from hub.store import DELIVERY, EVENT, REPLAY, WORKER, among, is_postgres
+from hub.store import DELIVERY, EVENT, REPLAY, WORKER, among, insert_into
 from hub.store.reordering import is_over
 from hub.store.reorders import is_due
 from hub.store.replays import GOING_ON
@@ -16,7 +15,7 @@ FORGOTTEN_AFTER = timedelta(days=7)
 
 def seen(connection: Connection, now: datetime, worker: str) -> None:
     """This process is alive."""
-    insert = postgresql.insert(WORKER) if is_postgres(connection) else sqlite.insert(WORKER)
+    insert = insert_into(connection, WORKER)
     row = insert.values(id=worker, started_at=now, seen_at=now)
     connection.execute(row.on_conflict_do_update(index_elements=["id"], set_={"seen_at": now}))
 

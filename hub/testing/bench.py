@@ -5,7 +5,6 @@ The kit (hub.testing.conformance) works on a Bench; so can tests of an author's 
 
 import asyncio
 import contextlib
-import functools
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -18,7 +17,7 @@ import httpx
 from hub.client import Guard, connect, open_client
 from hub.clock import new_id, system_time
 from hub.connector import Connector, Context, Effect, EntityEffects, Event, Receipt
-from hub.language import compile_template, evaluated, names_for
+from hub.language import names_for, renderers
 from hub.litekart import Litekart
 from hub.stores import NoClient
 from hub.testing.reorders import MemoryReorders
@@ -85,6 +84,8 @@ class Bench:
 
     def context(self, event: Event, attempt: int = 1) -> Context:
         """A Context as the hub makes it, for one attempt."""
+        fetched = self.fetched
+        render, evaluate = renderers(lambda: names_for(event, public_url=None, fetched=fetched))
         return Context(
             route="kit",
             store=event.store,
@@ -96,12 +97,12 @@ class Bench:
             effects=self.effects,
             entity_effects=self.entity_effects,
             reorders=self.reorders.of(event),
-            render=functools.partial(_render, event, self.fetched),
-            evaluate=functools.partial(_evaluate, event, self.fetched),
+            render=render,
+            evaluate=evaluate,
             log=self.log,
             now=self.now,
             litekart=self.litekart,
-            fetched=self.fetched,
+            fetched=fetched,
             admin_url=self.admin_url,
         )
 
@@ -152,11 +153,3 @@ async def open_bench(
         bench = Bench(running, url, http, guard, timeout)
         bench.litekart = bench.litekart if litekart is None else litekart.acting_for("route:kit")
         yield bench
-
-
-def _render(event: Event, fetched: Mapping[str, Any], template: str, *, html: bool = False, **more: Any) -> str:
-    return compile_template(template, html=html).render(names_for(event, public_url=None, fetched=fetched) | more)
-
-
-def _evaluate(event: Event, fetched: Mapping[str, Any], template: str, **more: Any) -> Any:
-    return evaluated(template, names_for(event, public_url=None, fetched=fetched) | more)

@@ -22,6 +22,8 @@ from hub.connector import (
     ReorderOrder,
     Reorders,
 )
+from hub.reorders import NO_ORDER, refuse_none
+from hub.store.reorders import worth
 
 LINE = [each.name for each in fields(ReorderLine)]
 
@@ -90,8 +92,7 @@ class MemoryReordersOf(Reorders):
         window: timedelta = REORDER_WINDOW,
         close_after: timedelta = REORDER_CLOSES_AFTER,
     ) -> Reorder:
-        if line.quantity < 1:
-            raise ValueError(f"a reorder of {line.quantity} of {line.sku}: it must be 1 at least")
+        refuse_none(line)
         json.dumps(dict(line.more))
         # The database lets others run meanwhile, and so does this.
         await asyncio.sleep(0)
@@ -130,7 +131,7 @@ class MemoryReordersOf(Reorders):
     async def order(self) -> ReorderOrder:
         await asyncio.sleep(0)
         if self.event_id not in self.all.orders:
-            raise Rejected("this event is about no order of this route")
+            raise Rejected(NO_ORDER)
         of = self._lines()
         lines = tuple(one for one in of if one.number) or tuple(one for one in of if one.state == "ordering")
         number, url = next(((one.number, one.url) for one in of if one.number), (None, None))
@@ -150,7 +151,7 @@ class MemoryReordersOf(Reorders):
         if order.id in self.all.counted:
             return True
         today = (await self.spent_today()).get(order.currency or "", Decimal(0))
-        if today + _worth(order.lines) > most:
+        if today + worth(order.lines) > most:
             return False
         self.all.counted[order.id] = self.all.now()
         return True
@@ -162,7 +163,7 @@ class MemoryReordersOf(Reorders):
                 lines = [one for one in self.all.kept.values() if one.order_id == order_id]
                 lines = [one for one in lines if one.number or one.state != "closed"]
                 currency = lines[0].currency or "" if lines else ""
-                spent[currency] = spent.get(currency, Decimal(0)) + _worth(lines)
+                spent[currency] = spent.get(currency, Decimal(0)) + worth(lines)
         return spent
 
     async def sent(self, number: str, url: str | None = None) -> None:
@@ -175,7 +176,3 @@ class MemoryReordersOf(Reorders):
     def _lines(self) -> list[Reorder]:
         order_id = self.all.orders.get(self.event_id)
         return [one for one in self.all.kept.values() if order_id is not None and one.order_id == order_id]
-
-
-def _worth(lines: Sequence[Reorder]) -> Decimal:
-    return sum((one.quantity * (one.unit_price or Decimal(0)) for one in lines), Decimal(0))
