@@ -11,7 +11,7 @@ from connectors.erp.records import Write
 from connectors.erp.rest.backend import RestBackend
 from connectors.erp.settings import Settings as ErpSettings
 from connectors.erp.sync import plan, sync
-from hub.connector import Connector, Context, Event, HoldRoute, NotOffered, Preview, Receipt, Rejected, Skip
+from hub.connector import Connector, Context, Event, NotOffered, Preview, Receipt, Rejected, Skip
 
 
 class Erp(Connector):
@@ -57,9 +57,8 @@ class Erp(Connector):
 def _backend(settings: ErpSettings) -> Backend:
     if settings.odoo is not None:
         return OdooBackend(settings.odoo, settings)
-    if settings.rest is not None:
-        return RestBackend(settings.rest, settings)
-    raise HoldRoute("settings name no ERP")
+    assert settings.rest is not None
+    return RestBackend(settings.rest)
 
 
 def _title(writes: Sequence[Write]) -> str:

@@ -5,8 +5,7 @@ twice, a replay and an echo of our own write-back end with `nothing changed`, an
 found in the ERP itself.
 """
 
-import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +13,12 @@ from connectors.erp.backend import Session
 from connectors.erp.reading import read_customer, read_order, read_products
 from connectors.erp.records import Order, Product, Record, Write, Written
 from connectors.erp.settings import Settings
+from connectors.erp.together import side_by_side
 from hub.connector import Context, Event, NotOffered, Receipt, Rejected, Skip, amount_text
 
 # Effects of an entity.
 ID, NUMBER, ROWS, TAG, COMMENT, CANCELLED = "id", "number", "rows", "tag", "comment", "cancelled"
 COMMENTED = "comment written"
-SIDE_BY_SIDE = 4
 PAYMENT = "payment.completed"
 
 
@@ -87,28 +86,15 @@ async def order_of(identity: str, ctx: Context, settings: Settings) -> Order:
     currency = found.currency or (await ctx.litekart.settings.get()).currency
     if not currency:
         raise Rejected(f"order {found.order_no or found.id}: neither it nor the store's settings name a currency")
-    nameless = {row.product_id for row in found.items or () if not row.sku and row.product_id}
-    products = await _side_by_side(ctx.litekart.products.get, sorted(nameless))
-    known = {identity: read_products(product) for identity, product in products.items()}
+    nameless = sorted({row.product_id for row in found.items or () if not row.sku and row.product_id})
+    products = await side_by_side(ctx.litekart.products.get, nameless)
+    known = {identity: read_products(product) for identity, product in zip(nameless, products, strict=True)}
     order = read_order(found, currency.upper(), settings, known)
     if found.customer_id and not (order.customer.email and found.first_name):
         person = read_customer(await ctx.litekart.customers.get(found.customer_id))
         order = replace(order, customer=replace(person, address=order.customer.address))
     ours = await ctx.entity_effects.get(COMMENT)
     return replace(order, comment="") if ours is not None and ours.value == order.comment else order
-
-
-async def _side_by_side(get: Callable[[str], Coroutine[Any, Any, Any]], identities: Sequence[str]) -> dict[str, Any]:
-    """The objects of these ids, some at a time."""
-    lane = asyncio.Semaphore(SIDE_BY_SIDE)
-
-    async def one(identity: str) -> Any:
-        async with lane:
-            return await get(identity)
-
-    # The first error flies as it is: the hub reads the store's own.
-    found = await asyncio.gather(*map(one, identities))
-    return dict(zip(identities, found, strict=True))
 
 
 async def _sync_order(event: Event, order: Order, ctx: Context, session: Session, settings: Settings) -> Receipt:

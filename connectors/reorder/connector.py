@@ -43,6 +43,8 @@ LOW = "inventory.low"
 SENDING = "sending"
 """The effect that fixes which lines go out: from then on every attempt sends the same."""
 DAY = timedelta(days=1)
+GONE = "is no longer in the store"
+NO_SKU = "has no SKU of its own in the store, so it cannot be ordered"
 
 
 class Reordering(Connector):
@@ -359,10 +361,6 @@ class Reordering(Connector):
         if self._erp is None:
             raise Rejected("no ERP is set")
         return self._erp
-
-
-GONE = "is no longer in the store"
-NO_SKU = "has no SKU of its own in the store, so it cannot be ordered"
 
 
 def _erp_of(settings: ReorderSettings) -> Purchasing | None:

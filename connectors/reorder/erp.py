@@ -3,9 +3,9 @@
 import json
 
 from connectors.erp.purchasing import Purchase, PurchaseLine, Purchasing
-from connectors.erp.records import Product
-from connectors.reorder.order import Order, Row
+from connectors.reorder.order import Order
 from connectors.reorder.sending import Done, Sending
+from connectors.reorder.suppliers import product_of
 from hub.connector import Context, Event, Preview
 
 
@@ -42,8 +42,3 @@ class Erp(Sending):
             order.currency,
             ctx.now(),
         )
-
-
-def product_of(row: Row) -> Product:
-    """As the ERP is asked for it."""
-    return Product(row.variant_id or row.product_id or row.sku, row.sku, row.name)

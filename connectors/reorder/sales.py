@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from connectors.erp.reading import CANCELLED
 from connectors.reorder.quantity import Sold
 from hub.connector import Context, NotFound
 
@@ -16,7 +17,6 @@ MOST_ORDERS = 300
 FRESH_FOR = timedelta(minutes=10)
 LEAST = timedelta(days=7)
 """What sold in a shorter time tells no pace."""
-CANCELLED = {"cancelled", "canceled"}
 
 
 @dataclass

@@ -194,13 +194,13 @@ class Reading:
             threshold=self._threshold(sku, row, own if is_variant else None, told),
             location=(row.warehouse_id or "") if row else "",
             places=places,
-            counted=_first(own.manage_inventory, product.manage_inventory) is not False,
-            backorders=_first(own.allow_backorder, product.allow_backorder) is True,
-            cost=_first(row.cost_price if row else None, getattr(own, "cost_per_item", None), product.cost_per_item),
+            counted=first(own.manage_inventory, product.manage_inventory) is not False,
+            backorders=first(own.allow_backorder, product.allow_backorder) is True,
+            cost=first(row.cost_price if row else None, getattr(own, "cost_per_item", None), product.cost_per_item),
             currency=(product.currency or "").upper() or None,
             product_id=product.id,
             variant_id=own.id if is_variant else (row.variant_id if row else None),
-            vendor_id=_first(row.vendor_id if row else None, product.vendor_id),
+            vendor_id=first(row.vendor_id if row else None, product.vendor_id),
             lead_time=timedelta(days=row.lead_time) if row and row.lead_time is not None else None,
             active=row is None or row.active is not False,
             made_at=product.created_at,
@@ -214,7 +214,7 @@ class Reading:
             return own
         of_row = (row.reorder_point or row.low_stock_threshold) if row else None
         of_variant = variant.reorder_level if variant else None
-        found: int | None = _first(of_row, of_variant, told, self._settings.threshold)
+        found: int | None = first(of_row, of_variant, told, self._settings.threshold)
         return found
 
     async def _rows(self, key: str, ctx: Context, asked: datetime | None = None) -> Sequence[Any]:
@@ -285,7 +285,8 @@ def _name(product: Any, variant: Any) -> str:
     return name
 
 
-def _first(*values: Any) -> Any:
+def first(*values: Any) -> Any:
+    """The first of them that is said at all."""
     return next((value for value in values if value is not None), None)
 
 

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
 
 from connectors.erp.purchasing import Purchasing, Vendor
 from connectors.erp.records import Product
+from connectors.reorder.order import Row
 from connectors.reorder.settings import HowMuch, Settings, Sku, Supplier
-from connectors.reorder.stock import Stock
+from connectors.reorder.stock import Stock, first
 from hub.connector import Context, Rejected
 
 
@@ -26,9 +26,9 @@ class Offer:
     sku: str = ""
 
 
-def product_of(stock: Stock) -> Product:
+def product_of(one: Stock | Row) -> Product:
     """As the ERP is asked for it."""
-    return Product(stock.variant_id or stock.product_id or stock.sku, stock.sku, stock.name)
+    return Product(one.variant_id or one.product_id or one.sku, one.sku, one.name)
 
 
 async def offer_for(stock: Stock, settings: Settings, erp: Purchasing | None, ctx: Context) -> Offer:
@@ -63,9 +63,9 @@ def _offer(
     return Offer(
         supplier=name,
         quantity=row.quantity or (supplier.quantity if supplier else None) or settings.quantity,
-        minimum=_first(row.minimum, supplier.minimum if supplier else None, of_vendor.minimum),
-        pack=_first(row.pack, supplier.pack if supplier else None, 1),
-        lead_time=_first(
+        minimum=first(row.minimum, supplier.minimum if supplier else None, of_vendor.minimum),
+        pack=first(row.pack, supplier.pack if supplier else None, 1),
+        lead_time=first(
             row.lead_time, supplier.lead_time if supplier else None, of_vendor.lead_time, stock.lead_time,
             settings.lead_time,
         ),
@@ -79,7 +79,7 @@ def _price(
     stock: Stock, row: Sku, supplier: Supplier | None, vendor: Vendor | None, settings: Settings
 ) -> tuple[Decimal | None, str | None]:
     """What one costs, and in which currency all of this supplier's prices are."""
-    own = _first(supplier.currency if supplier else None, vendor.currency if vendor else None, settings.currency)
+    own = first(supplier.currency if supplier else None, vendor.currency if vendor else None, settings.currency)
     currency = own or stock.currency
     if row.price is not None:
         return row.price, currency
@@ -101,7 +101,3 @@ async def _vendor(
     if supplier is not None:
         return next((one for one in vendors if one.name == supplier.erp), None)
     return next(iter(vendors), None)
-
-
-def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)

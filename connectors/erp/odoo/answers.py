@@ -140,12 +140,8 @@ def loaded(answer: Any) -> list[int]:
     errors = [one for one in messages or [] if isinstance(one, dict) and one.get("type") == "error"]
     said = clean("; ".join(dict.fromkeys(str(one.get("message")) for one in errors)) or "no word why", LONGEST)
     if any(words in said for words in COLLISION_WORDS):
-        return _raise(TryAgain(f"Odoo: {said}"))
-    return _raise(Refused(f"Odoo: {said}", name="load"))
-
-
-def _raise(outcome: TryAgain | Rejected) -> list[int]:
-    raise outcome
+        raise TryAgain(f"Odoo: {said}")
+    raise Refused(f"Odoo: {said}", name="load")
 
 
 def _unless(worked: bool, reason: str, status: int) -> HoldRoute | TryAgain:

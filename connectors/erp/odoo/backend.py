@@ -50,12 +50,11 @@ class OdooSession(Session):
         if found.missing and talk.line.server.settings.missing_products == "refuse":
             raise Skip("Odoo does not have it, and `missing_products` is refuse")
         ids = dict(found.ids)
-        for product in products:
-            if product.key not in ids:
-                ids[product.key], changed = await make_product(talk, product), True
-                continue
-            ours, row, changes = await changes_of(talk, product, ids[product.key])
-            if ours and changes:
+        for product in found.missing:
+            ids[product.key], changed = await make_product(talk, product), True
+        there = [product for product in products if product.key in found.ids]
+        for product, row, changes in await changes_of(talk, there, found.ids):
+            if changes:
                 await talk.load("product.product", {"id": own_id(talk, product), **row})
                 changed = True
         first = products[0]

@@ -83,7 +83,12 @@ async def has_column(line: Line, model: str, column: str) -> bool:
 
 def _added(line: Line, model: str) -> Iterator[str]:
     for kind in (kind for kind, of in MODELS.items() if of == model):
-        yield from (name.partition("/")[0] for name in getattr(line.server.settings.fields, kind))
+        yield from map(base, getattr(line.server.settings.fields, kind))
+
+
+def base(column: str) -> str:
+    """The column that `partner_id/.id` writes: `partner_id`."""
+    return column.partition("/")[0]
 
 
 async def company(line: Line) -> Company:
@@ -124,16 +129,13 @@ async def pricelist(line: Line, currency: str) -> int | None:
 
 
 async def _asked_pricelist(line: Line, currency: str, named: str | None, home: Company) -> int:
-    known = await line.call(
-        "res.currency", "search_read", domain=[["name", "=", currency]], fields=["active"], limit=1,
-        more={"active_test": False},
-    )  # fmt: skip
+    known = await asked_currency(line, currency)
     remedy = f"add a price list in {currency} (Sales, Configuration, Pricelists)"
-    if not known:
+    if known is None:
         raise HoldRoute(f"Odoo knows no currency {currency}: add it there, then {remedy}")
-    if not known[0]["active"]:
+    if not known["active"]:
         raise HoldRoute(f"the currency {currency} is not active in Odoo: activate it (Currencies) and {remedy}")
-    domain: list[Any] = [["currency_id", "=", known[0]["id"]], ["company_id", "in", [False, home.id]]]
+    domain: list[Any] = [["currency_id", "=", known["id"]], ["company_id", "in", [False, home.id]]]
     if named is not None:
         domain.append(["name", "=", named])
     found = await line.call("product.pricelist", "search_read", domain=domain, fields=["name"], limit=1)
@@ -142,6 +144,15 @@ async def _asked_pricelist(line: Line, currency: str, named: str | None, home: C
     if not found:
         raise HoldRoute(f"Odoo has no price list in {currency}: {remedy}")
     return int(found[0]["id"])
+
+
+async def asked_currency(line: Line, code: str) -> Mapping[str, Any] | None:
+    """Its `id`, and whether it is `active`; None where Odoo does not know it."""
+    found = await line.call(
+        "res.currency", "search_read", domain=[["name", "=", code]], fields=["active"], limit=1,
+        more={"active_test": False},
+    )  # fmt: skip
+    return found[0] if found else None
 
 
 async def place(line: Line, address: Address) -> Place:

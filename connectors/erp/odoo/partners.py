@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from connectors.erp.odoo.known import Place, columns, escaped, place
+from connectors.erp.odoo.known import Place, base, columns, escaped, place
 from connectors.erp.odoo.rows import (
     Added,
     Row,
@@ -12,7 +12,6 @@ from connectors.erp.odoo.rows import (
     address_key,
     address_parts,
     address_row,
-    base,
     customer_row,
     differences,
     external,

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
-from connectors.erp.odoo.known import columns, pricelist
+from connectors.erp.odoo.known import base, columns, pricelist
 from connectors.erp.odoo.orders import LINES, MODEL, Standing, needed, removed_lines, rows_of
 from connectors.erp.odoo.partners import Partner, find_address, find_partner
 from connectors.erp.odoo.products import Found, changes_of, find_products, own_id, refuse_missing, row_of
@@ -15,7 +15,10 @@ NEW = "(new)"
 
 
 async def plan_customer(talk: Talk, customer: Customer) -> list[Write]:
-    found = await find_partner(talk, customer)
+    return _customer(talk, customer, await find_partner(talk, customer))
+
+
+def _customer(talk: Talk, customer: Customer, found: Partner) -> list[Write]:
     if not found.ours:
         return [Write("res.partner", {}, (f"{found.name} (id {found.id}) is the merchant's own and stays as it is",))]
     row = {"id": external(talk.store, "customer", customer.key), **found.row}
@@ -26,11 +29,10 @@ async def plan_products(talk: Talk, products: Sequence[Product]) -> list[Write]:
     found = await find_products(talk, products)
     refuse_missing(talk, found)
     writes = [await _new_product(talk, product) for product in found.missing]
-    for product in products:
-        if product.key in found.ids:
-            ours, row, changes = await changes_of(talk, product, found.ids[product.key])
-            if ours and changes:
-                writes.append(Write("product.product", {"id": own_id(talk, product), **row}, changes))
+    there = [product for product in products if product.key in found.ids]
+    for product, row, changes in await changes_of(talk, there, found.ids):
+        if changes:
+            writes.append(Write("product.product", {"id": own_id(talk, product), **row}, changes))
     return writes
 
 
@@ -41,7 +43,7 @@ async def plan_order(talk: Talk, order: Order, record: Record | None) -> list[Wr
     refuse_missing(talk, found)
     writes = [await _new_product(talk, product) for product in found.missing]
     partner = await find_partner(talk, order.customer)
-    writes += await plan_customer(talk, order.customer) if partner.ours else []
+    writes += _customer(talk, order.customer, partner) if partner.ours else []
     addresses = []
     for address, kind in ((order.billing_address, "invoice"), (order.shipping_address, "delivery")):
         word, more = await _address(talk, partner, address, kind)
@@ -80,12 +82,12 @@ async def _changes(
     if before is None:
         yield f"a new quotation of {len(lines)} lines"
         return
-    wanted = [name.partition("/")[0] for name in head]
+    wanted = [*map(base, head)]
     [now] = await talk.line.call(MODEL, "read", ids=[before.id], fields=wanted)
     for change in differences(now, head):
         yield change
     names = {line_id(talk.store, order, line): line.product.sku or line.name for line in order.lines}
-    known = await _lines(talk, before, [name.partition("/")[0] for name in lines[0]] if lines else [])
+    known = await _lines(talk, before, [*map(base, lines[0])] if lines else [])
     for row in lines:
         for change in _line_changes(names[row["id"]], known.get(row["id"]), row):
             yield change

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from connectors.erp.odoo.known import columns, company
+from connectors.erp.odoo.known import base, columns, company
 from connectors.erp.odoo.rows import Row, differences, external, product_row, type_columns
 from connectors.erp.odoo.talk import Talk
 from connectors.erp.records import Product
@@ -12,6 +12,7 @@ from connectors.messages import clean
 from hub.connector import Rejected
 
 READ = ["display_name", "default_code", "barcode"]
+WORDS = {"default_code": "SKU", "barcode": "barcode"}
 SHOWN = 60
 MOST_NAMED = 10
 
@@ -80,15 +81,26 @@ async def row_of(talk: Talk, product: Product) -> Row:
     return product_row(product, home.currency, await talk.added("product"))
 
 
-async def changes_of(talk: Talk, product: Product, record: int) -> tuple[bool, Row, tuple[str, ...]]:
-    """Whether the record was made by this connector, the row for it, and what that would change in it."""
-    ids = await talk.external_ids("product.product", [record])
-    row = await row_of(talk, product)
-    if ids.get(record) != own_id(talk, product):
-        return False, row, ()
-    wanted = [name.partition("/")[0] for name in row]
-    [standing] = await talk.line.call("product.product", "read", ids=[record], fields=wanted)
-    return True, row, tuple(differences(standing, row))
+async def changes_of(
+    talk: Talk, products: Sequence[Product], ids: Mapping[str, int]
+) -> list[tuple[Product, Row, tuple[str, ...]]]:
+    """Those that this connector made, each with its row and what that would change in Odoo's record.
+
+    `ids`: the record of each. All of a product's variants in two questions.
+    """
+    named = await talk.external_ids("product.product", [ids[product.key] for product in products])
+    ours = [product for product in products if named[ids[product.key]] == own_id(talk, product)]
+    if not ours:
+        return []
+    rows = [await row_of(talk, product) for product in ours]
+    wanted = sorted({base(column) for row in rows for column in row})
+    records = [ids[product.key] for product in ours]
+    found = await talk.line.call("product.product", "read", ids=records, fields=wanted)
+    standing = {one["id"]: one for one in found}
+    return [
+        (product, row, tuple(differences(standing[ids[product.key]], row)))
+        for product, row in zip(ours, rows, strict=True)
+    ]
 
 
 def own_id(talk: Talk, product: Product) -> str:
@@ -98,7 +110,7 @@ def own_id(talk: Talk, product: Product) -> str:
 def called(talk: Talk, product: Product) -> str:
     """`SKU KET-9 (Kettle)`."""
     column, value = _searched(talk, product)
-    word = "SKU" if column == "default_code" else "barcode"
+    word = WORDS[column]
     name = clean(product.name, SHOWN)
     return f"{word} {value} ({name})" if value else f"{name} (without {word})"
 
@@ -127,5 +139,4 @@ async def _hits(talk: Talk, products: Sequence[Product]) -> dict[tuple[str, str]
 def _two(talk: Talk, product: Product, hits: Sequence[Mapping[str, Any]]) -> str:
     names = ", ".join(f"{clean(one['display_name'], SHOWN)} (id {one['id']})" for one in hits)
     column, value = _searched(talk, product)
-    word = "SKU" if column == "default_code" else "barcode"
-    return f"{word} {value} stands at several products in Odoo: {names}. Leave it at one of them, then replay"
+    return f"{WORDS[column]} {value} stands at several products in Odoo: {names}. Leave it at one of them, then replay"

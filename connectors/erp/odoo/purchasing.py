@@ -9,7 +9,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from connectors.erp.odoo.known import columns, company, has_column
+from connectors.erp.odoo.known import asked_currency, columns, company, has_column
 from connectors.erp.odoo.products import called, find_products
 from connectors.erp.odoo.rows import Row, external, moment, number
 from connectors.erp.odoo.settings import OdooSettings
@@ -193,10 +193,7 @@ async def _partner(talk: Talk, name: str) -> int:
 
 
 async def _currency(talk: Talk, code: str) -> int:
-    known = await talk.line.call(
-        "res.currency", "search_read", domain=[["name", "=", code]], fields=["active"], limit=1,
-        more={"active_test": False},
-    )  # fmt: skip
-    if not known or not known[0]["active"]:
+    known = await asked_currency(talk.line, code)
+    if known is None or not known["active"]:
         raise HoldRoute(f"the currency {code} is not active in Odoo: activate it there (Currencies)")
-    return int(known[0]["id"])
+    return int(known["id"])

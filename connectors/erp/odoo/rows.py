@@ -13,7 +13,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import quote
 
-from connectors.erp.odoo.known import Columns, Place
+from connectors.erp.odoo.known import Columns, Place, base
 from connectors.erp.records import Address, Customer, Line, Order, Product
 from hub.connector import TemplateError
 
@@ -56,11 +56,6 @@ class Added:
             return self.render(self.columns[name], **names).strip()
         except TemplateError as error:
             raise TemplateError(f"{self.setting}.{name}: {error}") from error
-
-
-def base(column: str) -> str:
-    """The column that `partner_id/.id` writes: `partner_id`."""
-    return column.partition("/")[0]
 
 
 def space(store: str) -> str:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from connectors.erp.odoo.answers import Refused, TooLong, loaded
-from connectors.erp.odoo.known import MODELS, columns, company
-from connectors.erp.odoo.rows import Added, Render, Row, base, table
+from connectors.erp.odoo.known import MODELS, base, columns, company
+from connectors.erp.odoo.rows import Added, Render, Row, table
 from connectors.erp.odoo.transport import KEPT_FOR, Line, Server
 from hub.connector import Context, Rejected
 

@@ -12,7 +12,6 @@ from connectors.erp.rest.server import Answer, Server, words_of
 from connectors.erp.rest.session import RestSession
 from connectors.erp.rest.settings import Call, RestSettings
 from connectors.erp.sample import PRODUCT, SAMPLE
-from connectors.erp.settings import Settings
 from connectors.reach import reach
 from hub.connector import Context, Rejected, TemplateError
 
@@ -20,7 +19,7 @@ from hub.connector import Context, Rejected, TemplateError
 class RestBackend(Backend):
     """Any ERP that the settings describe."""
 
-    def __init__(self, rest: RestSettings, settings: Settings) -> None:
+    def __init__(self, rest: RestSettings) -> None:
         self._server = Server(rest)
         self._settings = rest
 

@@ -4,9 +4,8 @@ What is there is looked up before anything is made, and what the ERP says is the
 crash between writing and recording finds what was made. An order goes in one request, with all its rows or none.
 """
 
-import asyncio
 import json
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -18,12 +17,11 @@ from connectors.erp.rest.names import OMIT, Names, plain
 from connectors.erp.rest.pointer import Astray, value_at, value_or_none
 from connectors.erp.rest.server import Answer, Server
 from connectors.erp.rest.settings import Call, LookUp, OrderThing, Step, Thing
+from connectors.erp.together import side_by_side
 from hub.connector import Context, Rejected, Skip, TryAgain
 
 LONGEST_ID = 200
 LONGEST_NUMBER = 100
-SIDE_BY_SIDE = 4
-"""Products of one order that are looked up at a time: a long order would not be done within an attempt."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,6 @@ class RestSession(Session):
             answer = await self._send(thing.look_up, names, "note.look_up")
             if not answer.nothing and matching(self._ctx, thing.look_up, answer, names, "rest.note.look_up"):
                 return
-
         await self._send(thing.create, names, "note.create", f"note-{note.key}")
 
     async def write_customer(self, customer: Customer, last: str | None) -> Written:
@@ -199,10 +196,8 @@ class RestSession(Session):
             ids |= {name: value_or_none(standing.found, pointer) for name, pointer in customer.also.items()}
         if self._settings.product is not None:
             thing, products = _left_as_it_is(self._settings.product), list(_products_of(order))
-            for start in range(0, len(products), SIDE_BY_SIDE):
-                some = products[start : start + SIDE_BY_SIDE]
-                standings = await _all([self._upserted(thing, self._product(product)) for product in some])
-                ids["products"] |= {one.key: it.id for one, it in zip(some, standings, strict=True)}
+            standings = await side_by_side(lambda product: self._upserted(thing, self._product(product)), products)
+            ids["products"] = {one.key: it.id for one, it in zip(products, standings, strict=True)}
         return ids
 
     async def _upserted(self, thing: Thing, about: Subject) -> Standing:
@@ -234,7 +229,7 @@ class RestSession(Session):
     async def _made(self, thing: Thing, about: Subject) -> Standing:
         """Made now; or what was there already, where the ERP says so. Raises Rejected, TryAgain."""
         if thing.create is None:
-            raise Rejected(f"{about.words} is not in the ERP, and rest.{about.action}.create is not set: make it there")
+            raise _not_made(about)
         answer = await self._send(thing.create, about.names, f"{about.action}.create", about.idempotency)
         if answer.already_there is None:
             standing = self._written(thing, thing.create, answer, about)
@@ -378,7 +373,7 @@ class RestSession(Session):
         if hit is not None:
             call, names, what = thing.update, _with_id(about, hit), "update"
         if call is None and hit is None:
-            raise Rejected(f"{about.words} is not in the ERP, and rest.{about.action}.create is not set: make it there")
+            raise _not_made(about)
         if call is None:
             return []
         place = f"rest.{about.action}.{'create' if hit is None else 'update'}"
@@ -387,13 +382,8 @@ class RestSession(Session):
         return [Write(f"{call.method} {path}", rows, (what,))]
 
 
-async def _all(work: Sequence[Coroutine[Any, Any, Standing]]) -> list[Standing]:
-    """What they give, once each is done; the first error flies as it is."""
-    done = await asyncio.gather(*work, return_exceptions=True)
-    for one in done:
-        if isinstance(one, BaseException):
-            raise one
-    return [one for one in done if isinstance(one, Standing)]
+def _not_made(about: Subject) -> Rejected:
+    return Rejected(f"{about.words} is not in the ERP, and rest.{about.action}.create is not set: make it there")
 
 
 def _left_as_it_is(thing: Thing) -> Thing:

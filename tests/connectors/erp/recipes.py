@@ -25,7 +25,7 @@ def recipe(name: str, **environ: str) -> dict[str, Any]:
 def backend_of(settings: dict[str, Any]) -> RestBackend:
     made = Settings.model_validate(settings)
     assert made.rest is not None
-    return RestBackend(made.rest, made)
+    return RestBackend(made.rest)
 
 
 def an_order(tag: str, *, quantity: int = 2, currency: str = "USD", **more: Any) -> Order:
