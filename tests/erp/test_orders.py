@@ -259,3 +259,27 @@ async def test_check_says_who_and_where_and_what_is_missing(odoo: Odoo) -> None:
     async with open_desk(odoo, {"api_key": await odoo.new_key(ends)}) as desk:
         told = await desk.erp.check(desk.context(desk.event("order.placed", "ord_1")))
         assert f"the key expires on {ends:%Y-%m-%d}: soon, so make a new one and put it into `api_key`" in told
+
+
+async def test_check_names_all_that_is_missing_in_plain_words(odoo: Odoo) -> None:
+    [internal] = await odoo.admin(
+        "ir.model.data", "search_read", domain=[["module", "=", "base"], ["name", "=", "group_user"]], fields=["res_id"]
+    )
+    weak = {"name": "Weak", "login": "weak-hub", "group_ids": [[6, 0, [internal["res_id"]]]]}
+    await odoo.admin("res.users", "create", vals_list=[weak])
+    async with open_desk(odoo, {"api_key": await odoo.new_key(login="weak-hub")}) as desk:
+        with pytest.raises(HoldRoute) as missing:
+            await desk.erp.check(desk.context(desk.event("order.placed", "ord_1")))
+        assert "weak-hub may not read or make or change sales orders" in missing.value.reason
+        assert "give that user “Sales: User: All Documents”" in missing.value.reason
+        assert "make or change contacts: give that user “Contact Creation”" in missing.value.reason
+        assert "make or change products: give that user “Product Creation”" in missing.value.reason
+    twice = [{"name": f"Carriage {place}", "default_code": "TWICE-SHIP"} for place in "AB"]
+    await odoo.admin("product.product", "create", vals_list=twice)
+    async with open_desk(odoo, {"pricelists": {"CHF": "Retail"}}, shipping_sku="TWICE-SHIP") as desk:
+        with pytest.raises(HoldRoute) as missing:
+            await desk.erp.check(desk.context(desk.event("order.placed", "ord_1")))
+        assert "the currency CHF is not active in Odoo: activate it (Currencies)" in missing.value.reason
+        assert "SKU TWICE-SHIP stands at several products in Odoo" in missing.value.reason
+        assert "Carriage A" in missing.value.reason
+        assert "Carriage B" in missing.value.reason

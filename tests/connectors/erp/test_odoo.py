@@ -189,6 +189,30 @@ async def test_a_missing_right_holds_the_route_and_a_rule_one_record(
             await (await odoo.backend.talk(odoo.context)).load("res.partner", {"id": "a.b"})
 
 
+async def test_check_says_where_the_app_is_missing_that_has_orders() -> None:
+    """A server without sales: its models are not there, and Odoo says so as of any other address."""
+    absent = failed("werkzeug.exceptions.NotFound", "the model 'sale.order' does not exist", 404)
+    there = {
+        "res.users/context_get": {"uid": 5},
+        "res.users/read": [{"id": 5, "login": "hub", "company_id": [1, "Acme"]}],
+        "res.company/search_read": [{"id": 1, "name": "Acme", "currency_id": [1, "USD"]}],
+        "product.product/search_read": [],
+    }
+
+    async def said(request: Request) -> Response:
+        called = request.url.path.removeprefix("/json/2/")
+        if called == "/web/version":
+            return JSONResponse({"version_info": [19, 0], "version": "19.0"})
+        if called.startswith("sale."):
+            return absent
+        return JSONResponse(there.get(called, True))
+
+    async with listening_at(said) as url, reached(url, KEY) as odoo:
+        with pytest.raises(HoldRoute) as missing:
+            await odoo.backend.check(odoo.context)
+    assert missing.value.reason.startswith("this Odoo has no sales orders: install the app Sales; ")
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
