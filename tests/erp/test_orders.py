@@ -283,3 +283,25 @@ async def test_check_names_all_that_is_missing_in_plain_words(odoo: Odoo) -> Non
         assert "SKU TWICE-SHIP stands at several products in Odoo" in missing.value.reason
         assert "Carriage A" in missing.value.reason
         assert "Carriage B" in missing.value.reason
+
+
+async def test_an_order_is_in_the_currency_of_the_store_by_its_price_list(odoo: Odoo) -> None:
+    domain = [["name", "=", "SEK"]]
+    [krona] = await odoo.admin("res.currency", "search", domain=domain, context={"active_test": False})
+    await odoo.admin("res.currency", "write", ids=[krona], vals={"active": True})
+    lists = [{"name": name, "currency_id": krona} for name in ("Wholesale SEK", "Retail SEK")]
+    await odoo.admin("product.pricelist", "create", vals_list=lists)
+    async with open_desk(odoo, {"pricelists": {"SEK": "Retail SEK"}}, taxes="as sold") as desk:
+        order = await desk.place(("KRONA-1", 2, "10.5"), currency="SEK", total=21, shipping=0)
+        assert isinstance(await desk.deliver("order.placed", order["id"]), Receipt)
+        found = await desk.sales_order(order["id"])
+        assert (found["currency_id"][1], cents(found["amount_total"])) == ("SEK", Decimal("21.00"))
+        [listed] = await odoo.admin("sale.order", "read", ids=[found["id"]], fields=["pricelist_id"])
+        assert listed["pricelist_id"][1].startswith("Retail SEK")
+
+
+async def test_a_comment_that_somebody_wrote_stays(odoo: Odoo) -> None:
+    async with open_desk(odoo, write_back="comment") as desk:
+        order = await desk.place(("WORD-1", 1, "10"), total=10, shipping=0, comment="Ring twice")
+        assert isinstance(await desk.deliver("order.placed", order["id"]), Receipt)
+        assert (await desk.store.row("orders", order["id"]))["comment"] == "Ring twice"
